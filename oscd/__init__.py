@@ -1,0 +1,5 @@
+"""oscd: an encrypted, event-sourced, replicated configuration service."""
+
+from importlib.metadata import version
+
+__version__ = version("oscd")

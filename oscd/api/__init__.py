@@ -1,0 +1,1 @@
+"""The edge: who may ask, how a request is read, how it is answered. See `DESIGN.md` beside this file."""

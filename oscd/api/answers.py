@@ -1,0 +1,71 @@
+"""Owns the bytes of answers: entries as JSON, times, headers. Must not read or decide anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+from quart import Response
+
+from oscd.api.models import Mode
+from oscd.api.problems import problem_body, problem_headers
+from oscd.errors import RequestRefused
+from oscd.projections.entry import Entry
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+NO_STORE = ("Cache-Control", "no-store")
+
+
+def json_answer(
+    body: bytes, status: int = 200, headers: Mapping[str, str] | None = None, *, store: bool = True
+) -> Response:
+    """An answer of JSON.
+
+    Args:
+        store: Whether caches may keep it; never where it holds a value.
+    """
+    response = Response(body, status, content_type="application/json")
+    if headers:
+        response.headers.update(headers)
+    if not store:
+        response.headers.set(*NO_STORE)
+    return response
+
+
+def problem_answer(refusal: RequestRefused, extensions: Mapping[str, object] | None = None) -> Response:
+    """An answer of problem+json."""
+    response = Response(problem_body(refusal, extensions), refusal.status)
+    for name, value in problem_headers(refusal):
+        response.headers.set(name.decode("latin-1"), value.decode("latin-1"))
+    return response
+
+
+def entry_json(entry: Entry, value_json: bytes, mode: Mode) -> bytes:
+    """An entry with its value; the value's own JSON goes in as it is."""
+    document: dict[str, Any] = {
+        "id": entry.id,
+        "key": entry.key,
+        "category": entry.category,
+        "environment": entry.environment,
+        "value": orjson.Fragment(value_json),
+    }
+    if mode == "full":
+        document["created_at"] = rfc3339(entry.created_at)
+        document["updated_at"] = rfc3339(entry.stamp)
+        document["version"] = entry.version
+    return orjson.dumps(document)
+
+
+def rfc3339(microseconds: int) -> str:
+    """A time in µs since 1970 as RFC 3339 UTC with microseconds and `Z`."""
+    # A timedelta, not a float of seconds, which would lose the last digits.
+    return (_EPOCH + timedelta(microseconds=microseconds)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def entry_location(entry: Entry) -> str:
+    """The reference under which an entry can be read; a `/` in its key stays one."""
+    return f"/configs/{quote(entry.key)}?environment={quote(entry.environment, safe='')}"

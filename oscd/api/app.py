@@ -1,0 +1,96 @@
+"""Owns the assembly of the edge: routes, refusals, the layer around them. Must not hold a rule of its own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from quart import Quart, Response, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed as WerkzeugMethodNotAllowed
+
+from oscd.api.answers import problem_answer
+from oscd.api.call import BODY_SECONDS, Handler, KeyConverter, Limits, bind
+from oscd.api.configs import Configs
+from oscd.api.edge import Edge, RequestLog, held_back
+from oscd.api.exchange import Exchange, Network
+from oscd.api.guard import Guard
+from oscd.api.openapi import Operation
+from oscd.api.service import Documentation, Probe, Readiness, Service
+from oscd.api.throttle import FailureThrottle
+from oscd.errors import BadRequest, InternalError, MethodNotAllowed, NotFound, RequestRefused
+from oscd.node import Node
+
+_log = logging.getLogger("oscd.api")
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeRules:
+    """What the operator decides of the edge.
+
+    Attributes:
+        guard: The rules in force now; asked anew for every request, as keys are rotated while serving.
+    """
+
+    guard: Callable[[], Guard]
+    limits: Limits
+    trusted_proxies: Sequence[Network] = ()
+
+
+def create_app(node: Node, *, probe: Probe, rules: EdgeRules, version: str, log: RequestLog) -> Edge:
+    """The ASGI application of one worker.
+
+    Args:
+        node: The use cases.
+        probe: Says why the log cannot be written, or None.
+        version: oscd's.
+        log: Writes one line per request.
+    """
+    app = Quart("oscd", static_folder=None)
+    app.config["BODY_TIMEOUT"] = BODY_SECONDS
+    app.url_map.converters["key"] = KeyConverter
+    # A path is a name here: nothing is redirected, nothing normalised.
+    app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
+    throttle = FailureThrottle()
+    _answer_refusals(app, throttle)
+    for operation, handler in _routes(node, probe, version):
+        bind(app, operation, handler, rules.limits)
+    return Edge(
+        app.asgi_app,  # type: ignore[arg-type]
+        guard=rules.guard,
+        throttle=throttle,
+        trusted_proxies=rules.trusted_proxies,
+        max_body_bytes=rules.limits.max_body_bytes,
+        log=log,
+    )
+
+
+def _routes(node: Node, probe: Probe, version: str) -> list[tuple[Operation, Handler]]:
+    documented = [*Service(node, Readiness(probe), version).routes(), *Configs(node).routes()]
+    return [*documented, *Documentation([operation for operation, _ in documented], version).routes()]
+
+
+def _answer_refusals(app: Quart, throttle: FailureThrottle) -> None:
+    """Turn whatever a request ends in into problem+json."""
+
+    @app.errorhandler(RequestRefused)
+    async def refused(refusal: RequestRefused) -> Response:
+        exchange: Exchange = request.scope["oscd"]  # type: ignore[typeddict-item]
+        return problem_answer(await held_back(refusal, exchange, throttle))
+
+    @app.errorhandler(HTTPException)
+    async def unrouted(error: HTTPException) -> Response:
+        if isinstance(error, WerkzeugMethodNotAllowed):
+            allowed = ", ".join(sorted(error.valid_methods or ()))
+            answer = problem_answer(MethodNotAllowed(f"This path takes {allowed}."))
+            answer.headers["Allow"] = allowed
+            return answer
+        if error.code == 404:
+            return problem_answer(NotFound("There is nothing at this path; /docs lists what there is."))
+        return problem_answer(BadRequest("The request cannot be understood."))
+
+    @app.errorhandler(Exception)
+    async def unexpected(error: Exception) -> Response:
+        _log.error("unexpected error", exc_info=error)
+        return problem_answer(InternalError("oscd met an error of its own; its log says more."))

@@ -1,0 +1,166 @@
+"""Owns reading one request, in the order in which refusals go: user key, size and type, syntax, fields.
+
+An `Operation` says what a route takes; this makes a `Call` of a request, or refuses it, and binds routes to
+Quart. Must not know what a handler does with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pydantic import BaseModel
+from quart import Quart, Response, request
+from werkzeug.exceptions import RequestTimeout
+from werkzeug.routing import BaseConverter
+
+from oscd.api import strict_json
+from oscd.api.exchange import Exchange
+from oscd.api.guard import require_user_key
+from oscd.api.openapi import Operation
+from oscd.api.validation import decode_path_key, read_query, validate
+from oscd.commands import Caller
+from oscd.errors import BodyTooLarge, BodyTooSlow, Invalid, NotFound, UnsupportedMedia
+from oscd.events.position import Position, PositionUnreadable, decode_position
+
+Model = TypeVar("Model", bound=BaseModel)
+
+BODY_SECONDS = 30
+MAX_ACTOR = 255
+_KEY_PREFIX = b"/configs/"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a request may be."""
+
+    min_user_key_length: int
+    max_body_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, understood.
+
+    Attributes:
+        user_key: "" where the operation takes none.
+        key: The entry's key from the path, "" where the path has none.
+    """
+
+    exchange: Exchange
+    method: str
+    user_key: str
+    key: str
+    query: BaseModel | None
+    body: BaseModel | None
+    after: Position | None
+    caller: Caller
+
+    def query_as(self, model: type[Model]) -> Model:
+        """The query, of the type its operation declares."""
+        assert isinstance(self.query, model)
+        return self.query
+
+    def body_as(self, model: type[Model]) -> Model:
+        """The body, of the type its operation declares."""
+        assert isinstance(self.body, model)
+        return self.body
+
+
+Handler = Callable[[Call], Awaitable[Response]]
+
+
+class KeyConverter(BaseConverter):
+    """Whatever follows `/configs/`: slashes, nothing, anything. `decode_path_key` judges the raw bytes."""
+
+    part_isolating = False
+    regex = "(?s:.*)"
+
+
+def bind(app: Quart, operation: Operation, handler: Handler, limits: Limits) -> None:
+    """Serve an operation with a handler."""
+    rule = operation.path.replace("{key}", "<key:key>")
+
+    async def serve(key: str = "") -> Response:  # noqa: ARG001 - read from the raw path instead
+        exchange: Exchange = request.scope["oscd"]  # type: ignore[typeddict-item]
+        exchange.route = operation.path
+        return await handler(await _read(operation, exchange, limits))
+
+    app.add_url_rule(rule, endpoint=f"{operation.method} {operation.path}", view_func=serve, methods=[operation.method])
+
+
+async def _read(operation: Operation, exchange: Exchange, limits: Limits) -> Call:
+    user_key = require_user_key(exchange, limits.min_user_key_length) if operation.user_key else ""
+    data = await _read_body(exchange, limits) if operation.body is not None else b""
+    document = strict_json.parse(data) if operation.body is not None else None
+    key = _path_key(request.scope["raw_path"]) if "{key}" in operation.path else ""
+    return Call(
+        exchange=exchange,
+        method=request.method,
+        user_key=user_key,
+        key=key,
+        query=None if operation.query is None else read_query(operation.query, request.scope["query_string"]),
+        body=None if operation.body is None else validate(operation.body, document, "body"),
+        after=_position(exchange) if "X-OSC-After" in operation.headers else None,
+        caller=Caller(_actor(exchange), exchange.address) if "X-Actor" in operation.headers else Caller(),
+    )
+
+
+async def _read_body(exchange: Exchange, limits: Limits) -> bytes:
+    """The body, as far as it is one.
+
+    Raises:
+        BodyTooLarge, Unavailable: It has more bytes than can be taken.
+        UnsupportedMedia: It says of itself that it is not JSON.
+        BodyTooSlow: It did not arrive in time.
+    """
+    announced = exchange.text(b"content-length") or "0"
+    if announced.isdigit() and int(announced[:20]) > limits.max_body_bytes:
+        raise BodyTooLarge(f"The body exceeds {limits.max_body_bytes} bytes.")
+    _require_json(exchange)
+    try:
+        data = await request.get_data(cache=False)
+    except RequestTimeout as error:
+        raise BodyTooSlow(f"The body did not arrive within {BODY_SECONDS} s.") from error
+    if exchange.refusal is not None:
+        raise exchange.refusal
+    assert isinstance(data, bytes)
+    return data
+
+
+def _require_json(exchange: Exchange) -> None:
+    media_type, _, parameters = (exchange.text(b"content-type") or "application/json").partition(";")
+    name = media_type.strip().lower()
+    charset = parameters.lower().replace('"', "").strip()
+    is_json = name == "application/json" or (name.startswith("application/") and name.endswith("+json"))
+    if not is_json or (charset.startswith("charset=") and charset not in {"charset=utf-8", "charset=utf8"}):
+        raise UnsupportedMedia("Content-Type: must be application/json, in UTF-8.")
+
+
+def _path_key(raw_path: bytes) -> str:
+    if not raw_path.startswith(b"/"):
+        # The absolute form of a request target, as proxies get it: http://host/path.
+        raw_path = b"/" + raw_path.split(b"//", 1)[-1].partition(b"/")[2]
+    if not raw_path.startswith(_KEY_PREFIX):
+        raise NotFound("There is nothing at this path; /docs lists what there is.")
+    return decode_path_key(raw_path.removeprefix(_KEY_PREFIX))
+
+
+def _position(exchange: Exchange) -> Position | None:
+    text = exchange.text(b"x-osc-after")
+    if text is None:
+        return None
+    try:
+        return decode_position(text)
+    except PositionUnreadable as error:
+        raise Invalid.field(("header", "X-OSC-After"), str(error)) from error
+
+
+def _actor(exchange: Exchange) -> str | None:
+    actor = exchange.text(b"x-actor")
+    if actor is not None and len(actor) > MAX_ACTOR:
+        raise Invalid.field(("header", "X-Actor"), f"must have at most {MAX_ACTOR} characters")
+    return actor
+
+

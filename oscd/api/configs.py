@@ -1,0 +1,298 @@
+"""Owns the calls on configuration entries (contract §4): from a `Call` to the node's use cases to an answer.
+
+Must not touch SQL or a cipher.
+"""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as Base64Error
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+import orjson
+from quart import Response
+
+from oscd.api.answers import entry_json, entry_location, json_answer
+from oscd.api.call import Call, Handler
+from oscd.api.conditions import entity_tag, preconditions_of
+from oscd.api.models import (
+    DeleteAnswer,
+    EntryCreate,
+    EntryFull,
+    EntryQuery,
+    EntryUpdate,
+    EnvironmentQuery,
+    ListQuery,
+)
+from oscd.api.openapi import Answer, Operation
+from oscd.errors import (
+    AlreadyExists,
+    BadRequest,
+    BodyTooLarge,
+    Forbidden,
+    Invalid,
+    NotAuthorized,
+    NotFound,
+    PreconditionFailed,
+    TooManyRequests,
+    Unavailable,
+    UnsupportedMedia,
+)
+from oscd.listing import START, Filters
+from oscd.node import Node, Opened, Written
+
+# One part of a streamed list: what a client that reads nothing can make the node hold, several times over.
+PART_ENTRIES = 200
+PART_BYTES = 32 * 1024
+# A page asked for by `limit` ends early past this, and says where the next begins.
+PAGE_BYTES = 4 * 1024 * 1024
+
+_ANSWER_HEADERS = ("ETag", "X-Request-ID")
+_WRITE_HEADERS = (*_ANSWER_HEADERS, "X-OSC-Position")
+_GUARDS = (Forbidden, NotAuthorized, Invalid, TooManyRequests, Unavailable)
+_BODY_REFUSALS = (BadRequest, BodyTooLarge, UnsupportedMedia)
+
+CREATE = Operation(
+    "POST",
+    "/configs",
+    "Create an entry",
+    {201: Answer("Created", EntryFull, (*_WRITE_HEADERS, "Location"))},
+    body=EntryCreate,
+    headers=("X-Actor", "X-Request-ID"),
+    refusals=(*_GUARDS, *_BODY_REFUSALS, AlreadyExists),
+    api_key=True,
+    user_key=True,
+)
+READ = Operation(
+    "GET",
+    "/configs/{key}",
+    "Read an entry",
+    {
+        200: Answer("The entry; short unless `mode=full`", EntryFull, _ANSWER_HEADERS),
+        304: Answer("Not changed", None, ("ETag",)),
+    },
+    query=EntryQuery,
+    headers=("If-None-Match", "X-OSC-After", "X-Request-ID"),
+    refusals=(*_GUARDS, BadRequest, NotFound),
+    api_key=True,
+    user_key=True,
+)
+UPDATE = Operation(
+    "PUT",
+    "/configs/{key}",
+    "Give an entry a new value",
+    {
+        200: Answer("Updated", EntryFull, _WRITE_HEADERS),
+        201: Answer("Created, as `If-None-Match: *` asked", EntryFull, (*_WRITE_HEADERS, "Location")),
+    },
+    query=EnvironmentQuery,
+    body=EntryUpdate,
+    headers=("If-Match", "If-None-Match", "X-Actor", "X-Request-ID"),
+    refusals=(*_GUARDS, *_BODY_REFUSALS, NotFound, PreconditionFailed),
+    api_key=True,
+    user_key=True,
+)
+DELETE = Operation(
+    "DELETE",
+    "/configs/{key}",
+    "Delete an entry",
+    {200: Answer("Deleted", DeleteAnswer, ("X-OSC-Position", "X-Request-ID"))},
+    query=EnvironmentQuery,
+    headers=("If-Match", "X-Actor", "X-Request-ID"),
+    refusals=(*_GUARDS, BadRequest, NotFound, PreconditionFailed),
+    api_key=True,
+    user_key=True,
+)
+LIST = Operation(
+    "GET",
+    "/configs",
+    "List the entries the user key opens, by environment and key",
+    {200: Answer("The entries; short unless `mode=full`", EntryFull, ("Link", "X-Request-ID"), many=True)},
+    query=ListQuery,
+    headers=("X-OSC-After", "X-Request-ID"),
+    refusals=_GUARDS,
+    api_key=True,
+    user_key=True,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Configs:
+    """The handlers, over one node."""
+
+    node: Node
+
+    def routes(self) -> list[tuple[Operation, Handler]]:
+        """What is served."""
+        return [
+            (CREATE, self.create),
+            (READ, self.read),
+            (UPDATE, self.update),
+            (DELETE, self.delete),
+            (LIST, self.list),
+        ]
+
+    async def create(self, call: Call) -> Response:
+        """`POST /configs`."""
+        body = call.body_as(EntryCreate)
+        value_json = orjson.dumps(body.value)
+        written = await self.node.create(
+            body.environment, body.key, body.category, value_json, call.user_key, call.caller
+        )
+        return _written(written, value_json)
+
+    async def read(self, call: Call) -> Response:
+        """`GET /configs/{key}`."""
+        await self._wait(call)
+        query = call.query_as(EntryQuery)
+        unless = preconditions_of(call.exchange).if_none_match
+        opened = await self.node.read(query.environment, call.key, call.user_key)
+        headers = {"ETag": entity_tag(opened.entry.winner).decode("ascii")}
+        if unless is not None and unless & {opened.entry.winner.tag, "*"}:
+            return json_answer(b"", 304, headers, store=False)
+        return json_answer(entry_json(opened.entry, opened.value_json, query.mode), 200, headers, store=False)
+
+    async def update(self, call: Call) -> Response:
+        """`PUT /configs/{key}`."""
+        body, environment = call.body_as(EntryUpdate), call.query_as(EnvironmentQuery).environment
+        value_json = orjson.dumps(body.value)
+        written = await self.node.update(
+            environment,
+            call.key,
+            body.category,
+            value_json,
+            call.user_key,
+            call.caller,
+            preconditions_of(call.exchange),
+        )
+        return _written(written, value_json)
+
+    async def delete(self, call: Call) -> Response:
+        """`DELETE /configs/{key}`."""
+        environment = call.query_as(EnvironmentQuery).environment
+        written = await self.node.delete(
+            environment, call.key, call.user_key, call.caller, preconditions_of(call.exchange)
+        )
+        message = DeleteAnswer(message=f"Configuration '{call.key}' deleted successfully")
+        return json_answer(
+            orjson.dumps(message.model_dump()), headers={"X-OSC-Position": written.position.encode()}
+        )
+
+    async def list(self, call: Call) -> Response:
+        """`GET /configs`."""
+        await self._wait(call)
+        query = call.query_as(ListQuery)
+        pages = _Pages(self.node, _filters(query), call.user_key)
+        if query.limit is not None:
+            return await _one_page(pages, query)
+        # The first part is read before the status goes out, so that a refusal is still one.
+        first = await pages.next(START, PART_ENTRIES, PART_BYTES)
+        to_json = _to_json(query)
+        parts = _parts(pages, first, to_json) if call.method != "HEAD" else b""
+        response = Response(parts, 200, content_type="application/json")
+        response.headers["Cache-Control"] = "no-store"
+        response.timeout = None  # A long list is bounded part by part, by the edge, and not as a whole.
+        return response
+
+    async def _wait(self, call: Call) -> None:
+        if call.after is not None:
+            await self.node.wait_for(call.after)
+
+
+@dataclass(slots=True)
+class _Pages:
+    """One list, cut at one offset however many pages it has."""
+
+    node: Node
+    filters: Filters
+    user_key: str
+    upto: int | None = None
+
+    async def next(
+        self, after: tuple[str, str], entries: int, size: int
+    ) -> tuple[list[Opened], tuple[str, str] | None]:
+        """Some entries past `after`, and where the ones after them begin."""
+        opened, page = await self.node.page(
+            self.filters, self.user_key, after=after, upto=self.upto, bounds=(entries, size)
+        )
+        self.upto = page.upto
+        return opened, page.next_after
+
+
+async def _parts(
+    pages: _Pages,
+    first: tuple[list[Opened], tuple[str, str] | None],
+    to_json: Callable[[Opened], bytes],
+) -> AsyncIterator[bytes]:
+    opened, after = first
+    separator = b"["
+    while True:
+        if opened:
+            yield separator + b",".join(map(to_json, opened))
+            separator = b","
+        if after is None:
+            break
+        opened, after = await pages.next(after, PART_ENTRIES, PART_BYTES)
+    yield b"[]" if separator == b"[" else b"]"
+
+
+async def _one_page(pages: _Pages, query: ListQuery) -> Response:
+    """At most `limit` entries, and a link to the next page where there may be one."""
+    assert query.limit is not None
+    after: tuple[str, str] | None = _cursor(query.cursor)
+    found: list[Opened] = []
+    size = 0
+    while after is not None and len(found) < query.limit and size < PAGE_BYTES:
+        opened, after = await pages.next(after, query.limit - len(found), PAGE_BYTES - size)
+        found += opened
+        size += sum(len(one.value_json) for one in opened)
+    body = b"[" + b",".join(map(_to_json(query), found)) + b"]"
+    headers = {} if after is None else {"Link": _link(query, after)}
+    return json_answer(body, headers=headers, store=False)
+
+
+def _to_json(query: ListQuery) -> Callable[[Opened], bytes]:
+    return lambda opened: entry_json(opened.entry, opened.value_json, query.mode)
+
+
+def _filters(query: ListQuery) -> Filters:
+    return Filters(query.environment, query.category, query.prefix or "")
+
+
+def _cursor(text: str | None) -> tuple[str, str]:
+    """Where the page before ended.
+
+    Raises:
+        Invalid: No answer of oscd had this cursor.
+    """
+    if text is None:
+        return START
+    try:
+        environment, key = orjson.loads(urlsafe_b64decode(text.encode("ascii")))
+        if isinstance(environment, str) and isinstance(key, str):
+            return (environment, key)
+    except (Base64Error, UnicodeEncodeError, ValueError, TypeError):
+        pass
+    raise Invalid.field(("query", "cursor"), "is not a cursor; take it from the Link header")
+
+
+def _link(query: ListQuery, after: tuple[str, str]) -> str:
+    cursor = urlsafe_b64encode(orjson.dumps(after)).decode("ascii")
+    parameters = query.model_dump(exclude_none=True, exclude_defaults=True) | {"cursor": cursor}
+    return f'</configs?{urlencode(parameters)}>; rel="next"'
+
+
+def _written(written: Written, value_json: bytes) -> Response:
+    entry = written.entry
+    headers = {
+        "ETag": entity_tag(entry.winner).decode("ascii"),
+        "X-OSC-Position": written.position.encode(),
+    }
+    created = entry.version == 1
+    if created:
+        headers["Location"] = entry_location(entry)
+    return json_answer(entry_json(entry, value_json, "full"), 201 if created else 200, headers, store=False)
+
+

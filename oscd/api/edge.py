@@ -1,0 +1,207 @@
+"""Owns the outermost layer: every request enters and every answer leaves here, a refused one included.
+
+Denies before anything is parsed, counts bodies as they stream in, bounds every wait on the client, adds the
+headers every answer has, writes the request's one log line. Must not know a route or an entry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+from oscd.api.exchange import Exchange, Network, exchange_of
+from oscd.api.guard import ALLOWED_HEADERS, PREFLIGHT_SECONDS, Guard
+from oscd.api.problems import problem_body, problem_headers
+from oscd.api.throttle import FailureThrottle
+from oscd.errors import BodyTooLarge, RequestRefused, Unavailable
+
+Scope = dict[str, Any]
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+# A client that takes nothing of an answer for this long loses it: buffers are for those who read.
+SEND_SECONDS = 30.0
+# After an early answer the rest of a body is read and dropped for so long, that the client sees the answer
+# and not a reset connection.
+DRAIN_SECONDS = 2.0
+# What all requests of one worker together may hold of unfinished bodies.
+MAX_BUFFERED_BYTES = 64 * 1024 * 1024
+
+
+class RequestLog(Protocol):
+    """Writes the one line of a request."""
+
+    def __call__(self, **fields: object) -> None:
+        """Write it."""
+
+
+class Edge:
+    """An ASGI application around the one that has the routes."""
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        guard: Callable[[], Guard],
+        throttle: FailureThrottle,
+        trusted_proxies: Sequence[Network],
+        max_body_bytes: int,
+        log: RequestLog,
+    ) -> None:
+        self._app = app
+        self._guard = guard
+        self._throttle = throttle
+        self._trusted = trusted_proxies
+        self._max_body_bytes = max_body_bytes
+        self._log = log
+        self._buffered = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+            return
+        started = time.perf_counter()
+        exchange = exchange_of(scope, self._trusted)
+        body = _Body(self, exchange, receive)
+        answer = _Answer(exchange, body, send, self._guard().cors_headers(exchange))
+        try:
+            await self._serve(scope, exchange, body, answer)
+        finally:
+            self._buffered -= exchange.received
+            self._log(
+                request_id=exchange.request_id,
+                method=scope["method"] if exchange.route != "unmatched" else "other",
+                route=exchange.route,
+                status=answer.status,
+                duration_ms=round((time.perf_counter() - started) * 1000, 3),
+                client=exchange.address,
+            )
+
+    async def _serve(self, scope: Scope, exchange: Exchange, body: _Body, answer: _Answer) -> None:
+        guard = self._guard()
+        try:
+            guard.admit(exchange, scope["method"], scope["path"])
+        except RequestRefused as refusal:
+            await answer.refuse(await held_back(refusal, exchange, self._throttle))
+            return
+        if guard.is_preflight(exchange, scope["method"]):
+            await answer.preflight()
+            return
+        scope["oscd"] = exchange
+        await self._app(scope, body.receive, answer.send)
+
+    def take(self, exchange: Exchange, size: int) -> bool:
+        """Count a part of a body; False where it must be dropped."""
+        if exchange.received + size > self._max_body_bytes:
+            exchange.refusal = BodyTooLarge(f"The body exceeds {self._max_body_bytes} bytes.")
+        elif self._buffered + size > MAX_BUFFERED_BYTES:
+            exchange.refusal = Unavailable("Too many large bodies are being received.")
+        else:
+            exchange.received += size
+            self._buffered += size
+            return True
+        return False
+
+
+async def held_back(
+    refusal: RequestRefused, exchange: Exchange, throttle: FailureThrottle
+) -> RequestRefused:
+    """The refusal to answer with: a failed authentication waits where its address fails often."""
+    if refusal.kind == "auth_error":
+        try:
+            await throttle.failed(exchange.address)
+        except RequestRefused as busy:
+            return busy
+    return refusal
+
+
+class _Body:
+    """The body of one request as it streams in; knows when it has ended."""
+
+    def __init__(self, edge: Edge, exchange: Exchange, receive: Receive) -> None:
+        self._edge = edge
+        self._exchange = exchange
+        self._receive = receive
+        self.ended = asyncio.Event()
+        self.is_read_by_app = False
+
+    async def receive(self) -> Message:
+        self.is_read_by_app = True
+        return await self._next()
+
+    async def _next(self) -> Message:
+        message = await self._receive()
+        if message["type"] != "http.request":
+            self.ended.set()
+            return message
+        part = message.get("body", b"")
+        if part and (self._exchange.refusal is not None or not self._edge.take(self._exchange, len(part))):
+            message = {**message, "body": b""}
+        if not message.get("more_body", False):
+            self.ended.set()
+        return message
+
+    async def drain(self) -> None:
+        """Let the rest of the body pass, for a while."""
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                if self.is_read_by_app:
+                    await self.ended.wait()
+                while not self.ended.is_set():
+                    await self._next()
+        except TimeoutError:
+            pass
+
+
+class _Answer:
+    """The answer of one request as it leaves."""
+
+    def __init__(
+        self, exchange: Exchange, body: _Body, send: Send, cors_headers: list[tuple[bytes, bytes]]
+    ) -> None:
+        self._body = body
+        self._send = send
+        self._headers = [(b"x-request-id", exchange.request_id.encode("ascii")), *cors_headers]
+        self.status = 499  # What a log calls a client that left before it was answered.
+
+    async def send(self, message: Message) -> None:
+        """Send one ASGI message of the answer.
+
+        Raises:
+            TimeoutError: The client has taken nothing for `SEND_SECONDS`.
+        """
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message = {**message, "headers": [*message["headers"], *self._headers]}
+        elif not message.get("more_body", False) and not self._body.ended.is_set():
+            await self._body.drain()
+        async with asyncio.timeout(SEND_SECONDS):
+            await self._send(message)
+
+    async def refuse(self, refusal: RequestRefused) -> None:
+        """Answer with a problem."""
+        body = problem_body(refusal)
+        headers = [*problem_headers(refusal), (b"content-length", b"%d" % len(body))]
+        await self._whole(refusal.status, headers, body)
+
+    async def preflight(self) -> None:
+        """Tell a browser what its page may send."""
+        await self._whole(
+            204,
+            [
+                (b"access-control-allow-methods", b"GET, HEAD, POST, PUT, DELETE, OPTIONS"),
+                (b"access-control-allow-headers", ALLOWED_HEADERS.encode()),
+                (b"access-control-max-age", b"%d" % PREFLIGHT_SECONDS),
+            ],
+            b"",
+        )
+
+    async def _whole(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": body, "more_body": True})
+        await self.send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,0 +1,136 @@
+"""Owns what is known of one request from its headers alone, before any of its body is read.
+
+Must not decide anything: the guard does.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Any
+
+from oscd.errors import BadRequest, RequestRefused
+
+Network = IPv4Network | IPv6Network
+Headers = Iterable[tuple[bytes, bytes]]
+
+# Headers that mean one thing, so that two of them mean nothing: the request is refused before a choice is made.
+SINGLE = frozenset(
+    {
+        b"x-api-key",
+        b"x-user-key",
+        b"x-actor",
+        b"x-osc-after",
+        b"x-request-id",
+        b"x-backup-password",
+        b"content-type",
+        b"host",
+        b"origin",
+    }
+)
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request on its way through the edge.
+
+    Attributes:
+        request_id: The caller's, or a new one.
+        headers: Lower-case name → value; of a repeated one the last.
+        repeated: Names that must come once and came twice.
+        address: The client's address, as far as it can be believed.
+        scheme: `http` or `https`, as the client sees it.
+        host: The `Host` the client sees, lower-case; "" where there is none.
+        route: Template of the matched route, for logs and metrics.
+        received: Bytes of the body so far.
+        refusal: Why the body was not taken, where it was not.
+    """
+
+    request_id: str
+    headers: dict[bytes, bytes]
+    repeated: list[str]
+    address: str
+    scheme: str
+    host: str
+    route: str = "unmatched"
+    received: int = 0
+    refusal: RequestRefused | None = field(default=None)
+
+    def text(self, name: bytes) -> str | None:
+        """A header as text, decoded as Latin-1 like everything HTTP; None where absent or empty."""
+        value = self.headers.get(name)
+        return value.decode("latin-1") if value else None
+
+    def require_single(self) -> None:
+        """Refuse what cannot be understood in one way.
+
+        Raises:
+            BadRequest: A header came twice that must come once.
+        """
+        if self.repeated:
+            raise BadRequest(f"{self.repeated[0]}: this header was given twice; send it once.")
+
+
+def exchange_of(scope: dict[str, Any], trusted: Sequence[Network]) -> Exchange:
+    """Read what a request says of itself.
+
+    Args:
+        scope: The ASGI scope.
+        trusted: Networks whose `X-Forwarded-*` headers are believed.
+    """
+    headers: dict[bytes, bytes] = {}
+    repeated: list[str] = []
+    for name, value in scope["headers"]:
+        if name in SINGLE and name in headers:
+            repeated.append(name.decode("latin-1"))
+        headers[name] = value
+    peer = scope.get("client")
+    exchange = Exchange(
+        request_id=_request_id(headers.get(b"x-request-id")),
+        headers=headers,
+        repeated=repeated,
+        address=peer[0] if peer else "",
+        scheme=scope["scheme"],
+        host=headers.get(b"host", b"").decode("latin-1").lower(),
+    )
+    if trusted and _is_trusted(exchange.address, trusted):
+        _believe_proxy(exchange, trusted)
+    return exchange
+
+
+def _request_id(given: bytes | None) -> str:
+    if given is not None and _REQUEST_ID.fullmatch(given):
+        return given.decode("ascii")
+    return secrets.token_hex(8)
+
+
+def _believe_proxy(exchange: Exchange, trusted: Sequence[Network]) -> None:
+    """Take the client's address, scheme and host from the proxy; the last address no proxy of ours has added."""
+    for forwarded in reversed((exchange.text(b"x-forwarded-for") or "").split(",")):
+        address = _address(forwarded.strip())
+        if address is None:
+            break
+        exchange.address = str(address)
+        if not _is_trusted(exchange.address, trusted):
+            break
+    scheme = (exchange.text(b"x-forwarded-proto") or "").strip().lower()
+    if scheme in {"http", "https"}:
+        exchange.scheme = scheme
+    exchange.host = (exchange.text(b"x-forwarded-host") or exchange.host).strip().lower()
+
+
+def _is_trusted(address: str, trusted: Sequence[Network]) -> bool:
+    parsed = _address(address)
+    return parsed is not None and any(parsed in network for network in trusted)
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None

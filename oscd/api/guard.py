@@ -1,0 +1,138 @@
+"""Owns who may ask: host, page origin and API key. Runs on headers alone, before a byte of the body is read.
+
+Must not parse a body, know a route's meaning, or say which part of a key was wrong.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Collection
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from oscd.api.exchange import Exchange
+from oscd.errors import Forbidden, NotAuthorized
+
+OPEN_PATHS = frozenset(
+    {
+        "/",
+        "/health",
+        "/ready",
+        "/metrics",
+        "/cluster/health",
+        "/sse/health",
+        "/docs",
+        "/docs/oscd-docs.css",
+        "/docs/oscd-docs.js",
+        "/openapi.json",
+    }
+)
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+PREFLIGHT_SECONDS = 600
+ALLOWED_HEADERS = (
+    "X-API-Key, X-User-Key, X-Actor, X-Request-ID, X-OSC-After, X-Backup-Password, If-Match, If-None-Match, "
+    "Content-Type, Last-Event-ID"
+)
+EXPOSED_HEADERS = "ETag, Location, Link, Retry-After, X-Request-ID, X-OSC-Position"
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """The rules of one node.
+
+    Attributes:
+        api_keys: The accepted keys; empty where none is required.
+        hosts: Names that `Host` may hold besides the harmless ones; None where any host may be asked for.
+        origins: Page origins that may call; `*` is any.
+    """
+
+    api_keys: tuple[bytes, ...]
+    hosts: frozenset[str] | None
+    origins: frozenset[str]
+
+    def admit(self, exchange: Exchange, method: str, path: str) -> None:
+        """Let a request in.
+
+        Raises:
+            Forbidden: It may not ask: host, origin or API key.
+            BadRequest: A header came twice that must come once.
+        """
+        if self.hosts is not None and not _is_harmless(exchange.host, self.hosts):
+            raise Forbidden(
+                "Host: this name is not served here; the operator may list it in OSC_ALLOWED_HOSTS."
+            )
+        exchange.require_single()
+        if not self.api_keys:
+            self._refuse_foreign_page(exchange, method)
+        elif path not in OPEN_PATHS and method != "OPTIONS":
+            self._require_api_key(exchange.headers.get(b"x-api-key", b""))
+
+    def cors_headers(self, exchange: Exchange) -> list[tuple[bytes, bytes]]:
+        """What lets a page of a listed origin read the answer."""
+        if not self.origins:
+            return []
+        headers = [(b"vary", b"Origin")]
+        origin = exchange.text(b"origin")
+        if origin is not None and self._is_listed(origin):
+            headers += [
+                (b"access-control-allow-origin", origin.encode("latin-1")),
+                (b"access-control-expose-headers", EXPOSED_HEADERS.encode()),
+            ]
+        return headers
+
+    def is_preflight(self, exchange: Exchange, method: str) -> bool:
+        """Whether a browser asks on behalf of a listed origin what it may send."""
+        origin = exchange.text(b"origin")
+        return (
+            method == "OPTIONS"
+            and b"access-control-request-method" in exchange.headers
+            and origin is not None
+            and self._is_listed(origin)
+        )
+
+    def _is_listed(self, origin: str) -> bool:
+        return "*" in self.origins or origin.lower() in self.origins
+
+    def _refuse_foreign_page(self, exchange: Exchange, method: str) -> None:
+        origin = exchange.text(b"origin")
+        if origin is None or method in SAFE_METHODS or self._is_listed(origin):
+            return
+        if origin.lower() != f"{exchange.scheme}://{exchange.host}":
+            raise Forbidden("Origin: pages of this origin may not change anything here (OSC_CORS_ORIGINS).")
+
+    def _require_api_key(self, given: bytes) -> None:
+        # Every key is compared, in constant time, so that the time tells neither which one was close nor how.
+        matches = [hmac.compare_digest(given, key) for key in self.api_keys]
+        if not any(matches):
+            raise Forbidden("X-API-Key is missing or wrong.")
+
+
+def require_user_key(exchange: Exchange, min_length: int) -> str:
+    """The user key of a request that reads or writes values.
+
+    Raises:
+        NotAuthorized: It is missing or too short.
+    """
+    user_key = exchange.text(b"x-user-key")
+    if user_key is None:
+        raise NotAuthorized("X-User-Key is missing: it is the key that values are encrypted with.")
+    if len(user_key) < min_length:
+        raise NotAuthorized(f"X-User-Key is too short: it has at least {min_length} characters.")
+    return user_key
+
+
+def _is_harmless(host: str, listed: Collection[str]) -> bool:
+    """Whether a name cannot have been rebound by a stranger's DNS: an IP literal, a local name, or a listed one."""
+    name = host.rsplit("]", 1)[0].lstrip("[") if host.startswith("[") else host.rsplit(":", 1)[0]
+    if (
+        host in listed
+        or name in listed
+        or name == "localhost"
+        or (name and "." not in name and ":" not in name)
+    ):
+        return True
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True

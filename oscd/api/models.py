@@ -1,0 +1,183 @@
+"""What clients may send and what they get: each request and answer declared once.
+
+Owns: fields, their rules, and the words for each broken rule. The OpenAPI document is generated from these
+declarations. Must not: look at HTTP, decide anything about an entry, or repeat input in an error or a repr.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+MAX_LIMIT: Final = 1000
+"""Entries on one page of a list."""
+
+# Unicode category Cc: C0, DEL and C1. It has no other members, and never will (Unicode stability policy).
+_NO_CONTROL: Final = r"^[^\x00-\x1f\x7f-\x9f]*$"
+
+
+def _none_if_empty(text: str | None) -> str | None:
+    return text or None
+
+
+def _number_if_decimal(text: object) -> object:
+    """Turn a query parameter into its number; text that is none stays text, and the type refuses it."""
+    if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) <= 9:
+        return int(text)
+    return text
+
+
+# Lengths are in code points.
+Key = Annotated[str, Field(min_length=1, max_length=255, pattern=_NO_CONTROL, examples=["database/host"])]
+Environment = Annotated[
+    str, Field(min_length=1, max_length=100, pattern=_NO_CONTROL, examples=["production"])
+]
+Category = Annotated[str, Field(max_length=100, pattern=_NO_CONTROL, examples=["database"])]
+Prefix = Annotated[str, Field(max_length=255, pattern=_NO_CONTROL, examples=["database/"])]
+Mode = Literal["short", "full"]
+# Never in a repr: it is the secret. `Any`, because only what `strict_json` has read comes here.
+Value = Annotated[Any, Field(repr=False, description="Any JSON value, null too")]
+Time = Annotated[
+    str, Field(json_schema_extra={"format": "date-time"}, examples=["2026-01-31T12:00:00.000000Z"])
+]
+Count = Annotated[int, Field(ge=0)]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, hide_input_in_errors=True)
+
+
+class EntryCreate(_Request):
+    """Body of `POST /configs`. No category: absent, null or empty."""
+
+    key: Key
+    value: Value
+    environment: Environment
+    category: Annotated[Category | None, AfterValidator(_none_if_empty)] = None
+
+
+class EntryUpdate(_Request):
+    """Body of `PUT /configs/{key}`. Category: None (absent or null) keeps the old one, empty removes it."""
+
+    value: Value
+    category: Category | None = None
+
+
+class KeyPath(_Request):
+    """The path after `/configs/`."""
+
+    key: Key
+
+
+class EnvironmentQuery(_Request):
+    """Query of a call on one entry."""
+
+    environment: Environment
+
+
+class EntryQuery(EnvironmentQuery):
+    """Query of `GET /configs/{key}`."""
+
+    mode: Mode = "short"
+
+
+class ListQuery(_Request):
+    """Query of `GET /configs`; what is absent matches everything."""
+
+    category: Category | None = None
+    environment: Environment | None = None
+    prefix: Annotated[Prefix | None, Field(description="Literal beginning of the key")] = None
+    mode: Mode = "short"
+    limit: Annotated[
+        Annotated[int, Field(ge=1, le=MAX_LIMIT)] | None,
+        BeforeValidator(_number_if_decimal),
+        Field(description="Entries on this page; without it the answer has all"),
+    ] = None
+    cursor: Annotated[
+        Annotated[str, Field(max_length=4096)] | None,
+        Field(description="Where the page before ended, from its `Link`"),
+    ] = None
+
+
+class EntryShort(BaseModel):
+    """An entry without its times."""
+
+    id: Annotated[int, Field(ge=1)]
+    key: Key
+    category: Category | None
+    environment: Environment
+    value: Value
+
+
+class EntryFull(EntryShort):
+    """An entry with its times and version."""
+
+    created_at: Time
+    updated_at: Time
+    version: Annotated[int, Field(ge=1)]
+
+
+class DeleteAnswer(BaseModel):
+    """Says what was deleted."""
+
+    message: str
+
+
+class ServiceInfo(BaseModel):
+    """What serves here."""
+
+    name: str
+    service: str
+    version: str
+    description: str
+    status: Literal["operational"]
+    features: list[str]
+    cluster_enabled: bool
+    cluster: dict[str, Any] | None
+
+
+class Health(BaseModel):
+    """The process serves."""
+
+    status: Literal["healthy"]
+
+
+class Ready(BaseModel):
+    """The log can be written."""
+
+    ready: Literal[True]
+
+
+class Statistics(BaseModel):
+    """What the node holds, whoever can open it; entries without a category count as "uncategorized"."""
+
+    total_keys: Count
+    total_categories: Count
+    total_environments: Count
+    keys_by_category: dict[str, Count]
+    keys_by_environment: dict[str, Count]
+
+
+class ProblemField(BaseModel):
+    """One wrong field."""
+
+    loc: list[str | int]
+    msg: str
+
+
+class Problem(BaseModel):
+    """Why a request was refused (RFC 9457)."""
+
+    type: str
+    title: str
+    status: Annotated[int, Field(ge=400, le=599)]
+    detail: Annotated[str, Field(description="A sentence a person can act on")]
+    errors: Annotated[list[ProblemField], Field(default_factory=list, min_length=1)]
+
+
+class NotReady(Problem):
+    """Why the node cannot take writes."""
+
+    ready: Literal[False]
+    reasons: list[str]

@@ -1,0 +1,176 @@
+// Draws /openapi.json. Text becomes nodes by textContent alone, never markup: nothing shown can become code.
+"use strict";
+
+const REQUEST_TIMEOUT_MS = 30_000;
+const MOST_SHOWN_CHARACTERS = 200_000;
+
+const base = new URL("./", document.baseURI);
+let spec;
+
+function element(tag, attributes = {}, ...children) {
+  const made = Object.assign(document.createElement(tag), attributes);
+  made.append(...children.filter((child) => child !== null));
+  return made;
+}
+
+function resolve(schema) {
+  if (!schema.$ref) return schema;
+  return schema.$ref.slice(2).split("/").reduce((node, name) => node[name], spec);
+}
+
+function bounds(schema) {
+  const unit = schema.maxLength === undefined ? "" : " characters";
+  const least = schema.minLength ?? schema.minimum;
+  const most = schema.maxLength ?? schema.maximum;
+  if (least === undefined && most === undefined) return "";
+  if (most === undefined) return ` ≥ ${least}`;
+  return least === undefined ? ` ≤ ${most}${unit}` : ` ${least}–${most}${unit}`;
+}
+
+// The type in words, objects over several lines.
+function shape(given, indent = "") {
+  const schema = resolve(given);
+  if (schema.anyOf) return schema.anyOf.map((choice) => shape(choice, indent)).join(" or ");
+  if (schema.enum) return schema.enum.map((choice) => JSON.stringify(choice)).join(" or ");
+  if ("const" in schema) return JSON.stringify(schema.const);
+  if (schema.type === "array") return `[ ${shape(schema.items ?? {}, indent)}, … ]`;
+  if (schema.properties) {
+    const fields = Object.entries(schema.properties).map(([name, field]) => {
+      const optional = schema.required?.includes(name) ? "" : "  (optional)";
+      return `${indent}  "${name}": ${shape(field, `${indent}  `)}${optional}`;
+    });
+    return `{\n${fields.join("\n")}\n${indent}}`;
+  }
+  if (typeof schema.additionalProperties === "object") return `{ name: ${shape(schema.additionalProperties, indent)}, … }`;
+  return (schema.format ?? schema.type ?? "any JSON") + bounds(schema);
+}
+
+function sample(given) {
+  const schema = resolve(given);
+  if (schema.examples) return schema.examples[0];
+  if (schema.anyOf) return sample(schema.anyOf[0]);
+  if (schema.properties) {
+    return Object.fromEntries(Object.entries(schema.properties).map(([name, field]) => [name, sample(field)]));
+  }
+  return schema.type === "integer" ? (schema.minimum ?? 0) : "text";
+}
+
+function table(titles, rows) {
+  const head = element("tr", {}, ...titles.map((title) => element("th", { textContent: title })));
+  const body = rows.map((cells) => element("tr", {}, ...cells.map((cell) => element("td", {}, cell))));
+  return element("table", {}, element("thead", {}, head), element("tbody", {}, ...body));
+}
+
+function parameterField(parameter) {
+  const field = parameter.schema.enum
+    ? element("select", {}, ...["", ...parameter.schema.enum].map((choice) => element("option", { textContent: choice })))
+    : element("input", { placeholder: String(parameter.schema.examples?.[0] ?? ""), autocomplete: "off" });
+  field.required = parameter.required;
+  field.setAttribute("aria-label", parameter.name);
+  return field;
+}
+
+function answers(operation) {
+  return table(["Status", "Answer", "Headers"], Object.entries(operation.responses).map(([status, answer]) => [
+    element("code", { textContent: status }),
+    element("div", {}, answer.description, ...Object.entries(answer.content ?? {}).map(([kind, content]) =>
+      element("details", {}, element("summary", { className: "dim", textContent: kind }),
+        element("pre", { textContent: shape(content.schema) })))),
+    element("span", { className: "dim", textContent: Object.keys(answer.headers ?? {}).join(", ") }),
+  ]));
+}
+
+function request(path, method, operation, fields, bodyField) {
+  let filled = path;
+  const query = new URLSearchParams();
+  const headers = {};
+  for (const [parameter, field] of fields) {
+    if (field.value === "") continue;
+    if (parameter.in === "path") filled = filled.replace(`{${parameter.name}}`, () => encodeURIComponent(field.value));
+    if (parameter.in === "query") query.set(parameter.name, field.value);
+    if (parameter.in === "header") headers[parameter.name] = field.value;
+  }
+  for (const scheme of new Set((operation.security ?? []).flatMap(Object.keys))) {
+    const key = document.getElementById(scheme).value;
+    if (key) headers[spec.components.securitySchemes[scheme].name] = key;
+  }
+  if (bodyField) headers["Content-Type"] = "application/json";
+  const url = new URL(filled.slice(1), base);
+  url.search = query;
+  const signal = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
+  return fetch(url, {
+    method: method.toUpperCase(), headers, body: bodyField?.value, signal, credentials: "omit", cache: "no-store",
+  });
+}
+
+async function answerText(sent) {
+  const answer = await sent;
+  const head = `${answer.status} ${answer.statusText}\n${[...answer.headers].map(([name, text]) => `${name}: ${text}`).join("\n")}`;
+  const body = await answer.text();
+  return `${head}\n\n${body.slice(0, MOST_SHOWN_CHARACTERS)}${body.length > MOST_SHOWN_CHARACTERS ? " …" : ""}`;
+}
+
+function tryForm(path, method, operation) {
+  const fields = operation.parameters.map((parameter) => [parameter, parameterField(parameter)]);
+  const schema = operation.requestBody?.content["application/json"].schema;
+  const bodyField = schema ? element("textarea", { spellcheck: false, value: JSON.stringify(sample(schema), null, 2) }) : null;
+  bodyField?.setAttribute("aria-label", "body");
+  const send = element("button", { textContent: "Send" });
+  const output = element("pre", { hidden: true });
+  output.setAttribute("aria-live", "polite");
+  const form = element("form", {},
+    table(["Parameter", "In", "Type", "Value"], fields.map(([parameter, field]) => [
+      element("div", {}, element("code", { textContent: parameter.name + (parameter.required ? " *" : "") }),
+        element("div", { className: "dim", textContent: parameter.description ?? "" })),
+      parameter.in, element("span", { className: "dim", textContent: shape(parameter.schema) }), field])),
+    schema ? element("h3", { textContent: "Body" }) : null,
+    schema ? element("pre", { textContent: shape(schema) }) : null,
+    bodyField, send, output);
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    send.disabled = true;
+    try {
+      output.textContent = await answerText(request(path, method, operation, fields, bodyField));
+    } catch (error) {
+      output.textContent = `No answer: ${error.message}`;
+    }
+    output.hidden = false;
+    send.disabled = false;
+  });
+  return form;
+}
+
+function drawOperation(path, method, operation) {
+  const names = [...new Set((operation.security ?? []).flatMap(Object.keys))];
+  const keys = names.map((name) => spec.components.securitySchemes[name]);
+  const inside = element("div", {},
+    operation.description ? element("p", { textContent: operation.description }) : null,
+    ...keys.map((key) => element("p", { className: "dim", textContent: `${key.name}: ${key.description}` })),
+    tryForm(path, method, operation),
+    element("h3", { textContent: "Answers" }), answers(operation));
+  return element("details", { className: "operation" },
+    element("summary", {}, element("span", { className: `method ${method}`, textContent: method.toUpperCase() }),
+      element("code", { textContent: path }), element("span", { className: "dim", textContent: operation.summary })),
+    inside);
+}
+
+async function draw() {
+  const about = document.getElementById("about");
+  try {
+    const answer = await fetch(new URL("openapi.json", base), { signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) });
+    if (!answer.ok) throw new Error(`status ${answer.status}`);
+    spec = await answer.json();
+  } catch (error) {
+    about.textContent = `openapi.json could not be loaded: ${error.message}`;
+    return;
+  }
+  document.getElementById("version").textContent = spec.info.version;
+  about.textContent = spec.info.description;
+  for (const [path, methods] of Object.entries(spec.paths)) {
+    for (const [method, operation] of Object.entries(methods)) {
+      document.getElementById("operations").append(drawOperation(path, method, operation));
+    }
+  }
+}
+
+draw();

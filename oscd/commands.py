@@ -1,0 +1,192 @@
+"""Owns the rules: a command and the current entry give a draft event, or a refusal.
+
+Pure: no I/O, no clock, no cipher. Values arrive sealed, and whoever calls has made sure that the caller's key
+opens the entry (`node.py`), because authorization is shown by decrypting and by nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from oscd.errors import AlreadyExists, NotFound, PreconditionFailed
+from oscd.events.event import Body, Draft, EventRef, EventType
+from oscd.projections.entry import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: what they claim to be (`X-Actor`), and the address they ask from."""
+
+    actor: str | None = None
+    address: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A value as it will be stored."""
+
+    ciphertext: bytes
+    event_id: bytes
+    key_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Preconditions:
+    """`If-Match` and `If-None-Match` (RFC 9110 §13.1): entity tags, or `*`; None where not sent."""
+
+    if_match: frozenset[str] | None = None
+    if_none_match: frozenset[str] | None = None
+
+    @property
+    def creates(self) -> bool:
+        """Whether the caller wants the entry to be new: `If-None-Match: *`."""
+        return self.if_none_match is not None and "*" in self.if_none_match
+
+    def require(self, entry: Entry) -> None:
+        """Check them against an entry that exists.
+
+        Raises:
+            PreconditionFailed: One does not hold; nothing may be changed.
+        """
+        tag = entry.winner.tag
+        if self.if_match is not None and not self.if_match & {tag, "*"}:
+            raise PreconditionFailed("If-Match: the entry has changed since; read it again.")
+        if self.if_none_match is not None and self.if_none_match & {tag, "*"}:
+            raise PreconditionFailed("If-None-Match: the entry exists in that state.")
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """Make an entry that does not exist."""
+
+    environment: str
+    key: str
+    category: str | None
+    sealed: Sealed
+    caller: Caller
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Give an existing entry a new value.
+
+    Attributes:
+        category: None keeps the old one, "" removes it.
+    """
+
+    environment: str
+    key: str
+    category: str | None
+    sealed: Sealed
+    caller: Caller
+    preconditions: Preconditions
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """End an existing entry.
+
+    Attributes:
+        event_id: 16 random bytes; a delete has them like any event, though it seals nothing.
+        key_id: Whose key the caller showed.
+    """
+
+    environment: str
+    key: str
+    event_id: bytes
+    key_id: bytes
+    caller: Caller
+    preconditions: Preconditions
+
+
+Command = Create | Update | Delete
+
+
+def not_found(environment: str, key: str) -> NotFound:
+    """The refusal of a command on an entry that does not exist."""
+    return NotFound(f"Configuration '{key}' not found in environment '{environment}'")
+
+
+def refuse_early(command: type[Command], environment: str, key: str, *, exists: bool, creates: bool) -> None:
+    """What can be refused before a key is derived: whether the entry exists.
+
+    Args:
+        exists: Whether the entry is there and not deleted.
+        creates: Whether an update may create it.
+
+    Raises:
+        AlreadyExists: A create of an entry that is there, whoever owns it.
+        NotFound: Any other command on an entry that is not.
+    """
+    if command is Create and exists:
+        raise AlreadyExists(f"Configuration '{key}' already exists in environment '{environment}'")
+    if command is not Create and not exists and not creates:
+        raise not_found(environment, key)
+
+
+def decide(command: Command, current: Entry | None) -> Draft:
+    """The event this command is, against the current entry or its tombstone.
+
+    Raises:
+        AlreadyExists, NotFound: As `refuse_early`.
+        PreconditionFailed: The entry is not in the state the caller named.
+    """
+    live = current if current is not None and not current.deleted else None
+    creates = isinstance(command, Update) and command.preconditions.creates
+    refuse_early(type(command), command.environment, command.key, exists=live is not None, creates=creates)
+    replaces = None if current is None else current.winner
+    if live is None:
+        assert not isinstance(command, Delete)
+        return _created(command, replaces)
+    assert not isinstance(command, Create)
+    command.preconditions.require(live)
+    if isinstance(command, Delete):
+        return _deleted(command, live)
+    return _updated(command, live)
+
+
+def _created(command: Create | Update, replaces: EventRef | None) -> Draft:
+    sealed = command.sealed
+    return Draft(
+        type=EventType.CREATED,
+        environment=command.environment,
+        key=command.key,
+        category=command.category or None,
+        version=1,
+        created_at=None,
+        event_id=sealed.event_id,
+        key_id=sealed.key_id,
+        replaces=replaces,
+        body=Body(sealed.ciphertext, command.caller.actor, command.caller.address),
+    )
+
+
+def _updated(command: Update, current: Entry) -> Draft:
+    sealed = command.sealed
+    return Draft(
+        type=EventType.UPDATED,
+        environment=command.environment,
+        key=command.key,
+        category=current.category if command.category is None else command.category or None,
+        version=current.version + 1,
+        created_at=current.created_at,
+        event_id=sealed.event_id,
+        key_id=sealed.key_id,
+        replaces=current.winner,
+        body=Body(sealed.ciphertext, command.caller.actor, command.caller.address),
+    )
+
+
+def _deleted(command: Delete, current: Entry) -> Draft:
+    return Draft(
+        type=EventType.DELETED,
+        environment=command.environment,
+        key=command.key,
+        category=current.category,
+        version=current.version + 1,
+        created_at=current.created_at,
+        event_id=command.event_id,
+        key_id=command.key_id,
+        replaces=current.winner,
+        body=Body(None, command.caller.actor, command.caller.address),
+    )

@@ -1,0 +1,159 @@
+"""Owns the facts of the log: events, what identifies them, and drafts of them. Must not do I/O or know bytes.
+
+Words: *offset* is a place in this node's log; *origin* is the log that first wrote an event (node id and
+incarnation); *seq* counts an origin's events from 1; *stamp* is the hybrid logical clock in µs since 1970.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class EventType(StrEnum):
+    """What an event did to its entry. Readers must pass over types they do not know yet."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    DELETED = "deleted"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Origin:
+    """The log that first wrote an event.
+
+    Attributes:
+        node_id: The stable name of the node.
+        incarnation: 16 hexadecimal digits, drawn anew whenever a node cannot be sure where its numbering ended.
+    """
+
+    node_id: str
+    incarnation: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventRef:
+    """Identity of one event on every node: the `seq`-th event of `origin` (invariant 2)."""
+
+    origin: Origin
+    seq: int
+
+    @property
+    def tag(self) -> str:
+        """The identity as one short word, the same on every node; says nothing of a value."""
+        return f"{self.origin.incarnation}.{self.seq}"
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """The removable part of an event: the chain covers its digest only, so it may go while the chain holds.
+
+    Attributes:
+        ciphertext: The sealed value; None in a delete.
+        actor: What the caller claimed to be in `X-Actor`.
+        address: The client's address.
+    """
+
+    ciphertext: bytes | None
+    actor: str | None = None
+    address: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An event as decided, before the log gives it offset, seq, stamp and digest.
+
+    Attributes:
+        created_at: µs since 1970 when this life of the entry began; None means with this very event.
+        event_id: 16 random bytes that the ciphertext is bound to.
+        key_id: Whose entry it is (never the key); None only for events imported from the original.
+        replaces: The event this one was decided against.
+        stamp: Wanted stamp of an imported row; None means now.
+        entry_id: The id an imported row had; None means the next free one.
+    """
+
+    type: EventType
+    environment: str
+    key: str
+    category: str | None
+    version: int
+    created_at: int | None
+    event_id: bytes
+    key_id: bytes | None
+    replaces: EventRef | None
+    body: Body
+    imported: bool = False
+    stamp: int | None = None
+    entry_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event as every node stores it: the header, which the hash chain covers.
+
+    Attributes:
+        last_seq: Seq of the last event of the same write, so that a batch travels whole or not at all.
+        created_at: µs since 1970 when this life of the entry began.
+        body_digest: SHA-256 of the body's bytes.
+    """
+
+    origin: Origin
+    seq: int
+    last_seq: int
+    stamp: int
+    type: EventType
+    environment: str
+    key: str
+    category: str | None
+    version: int
+    created_at: int
+    event_id: bytes
+    key_id: bytes | None
+    imported: bool
+    replaces: EventRef | None
+    body_digest: bytes
+
+    @property
+    def ref(self) -> EventRef:
+        """The identity of this event."""
+        return EventRef(self.origin, self.seq)
+
+    @property
+    def precedence(self) -> tuple[int, Origin]:
+        """What decides a merge: the greater one wins (invariant 5)."""
+        return (self.stamp, self.origin)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An event as it stands in one node's log.
+
+    Attributes:
+        offset: Its place in this log, rising in commit order (invariant 1).
+        digest: Chain digest up to and including this event.
+        body: None where it has been removed.
+        previous: Offset of the greatest-stamped event of the same entry that this log held before it.
+        entry_id: Number of this life of the entry on this node, from 1; None where the event ended it. Kept
+            outside the chain, because other nodes number on their own.
+    """
+
+    offset: int
+    event: Event
+    digest: bytes
+    body: Body | None
+    previous: int | None
+    entry_id: int | None
+
+
+def life_number(draft: Draft, previous: int | None, last: int) -> int | None:
+    """The `entry_id` a drafted event is recorded with.
+
+    Args:
+        previous: That of the entry's winning event so far; None where there is none, or it is a delete.
+        last: The greatest ever given in this log.
+    """
+    if draft.type is EventType.DELETED:
+        return None
+    if previous is not None:
+        return previous
+    return last + 1 if draft.entry_id is None else draft.entry_id

@@ -1,0 +1,111 @@
+"""Owns the port of the event log: what commands, projections and later readers may ask of any log.
+
+`tests/events/log_contract.py` is the executable form of these docstrings, run on every implementation.
+A log sees bytes and positions; it never decrypts. Must not import a sibling folder: what an event does to a
+projection comes in as `Projections`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, TypeVar
+
+from oscd.events.event import Body, Draft, Origin, Recorded
+from oscd.events.position import Position
+
+Store = TypeVar("Store")
+StoreIn = TypeVar("StoreIn", contravariant=True)
+StoreOut = TypeVar("StoreOut", covariant=True)
+Result = TypeVar("Result")
+
+MicrosecondClock = Callable[[], int]
+
+
+class Projections(Protocol[StoreIn]):
+    """What every event is applied to, in the transaction that appends it (invariant 3)."""
+
+    @property
+    def version(self) -> int:
+        """Number of the tables' layout; a log that was projected by another number is projected anew."""
+
+    def create(self, store: StoreIn) -> None:
+        """Make empty projections; drop what was there."""
+
+    def apply(self, store: StoreIn, recorded: Recorded) -> None:
+        """Apply one event. Depends on the projections' own state and the event only, never on a clock."""
+
+
+class Reading(Protocol[StoreOut]):
+    """One consistent view of the log and its projections. Valid only inside the function it was given to."""
+
+    @property
+    def store(self) -> StoreOut:
+        """Where the projections live."""
+
+    def head(self) -> int:
+        """Offset of the last event, 0 in an empty log."""
+
+    def position(self) -> Position:
+        """Where a reader of everything stands."""
+
+    def covers(self, position: Position) -> bool:
+        """Whether this log holds every event up to `position`, and the same ones."""
+
+    def events(self, after: int, limit: int) -> Sequence[Recorded]:
+        """The events with `offset > after`, in order, at most `limit` of them."""
+
+    def event_at(self, offset: int) -> Recorded | None:
+        """The event at `offset`."""
+
+    def body_at(self, offset: int) -> Body | None:
+        """The body of the event at `offset`, None where there is no such event or its body was removed."""
+
+    def winner(self, environment: str, key: str, upto: int) -> Recorded | None:
+        """The greatest-stamped event of an entry among those with `offset <= upto`."""
+
+
+class Writing(Reading[StoreOut], Protocol[StoreOut]):
+    """A view that can append. All of it commits with the batch it runs in, or nothing does."""
+
+    @property
+    def origin(self) -> Origin:
+        """The origin whose events this log writes itself."""
+
+    def append(self, drafts: Sequence[Draft]) -> Sequence[Recorded]:
+        """Append the events of one write, in order, and apply each to the projections.
+
+        Offsets and seqs continue without a gap (invariants 1 and 2); each stamp is
+        `max(now, greatest stamp in the log + 1)`, for an imported row `max(its own, the origin's last + 1)`.
+        """
+
+
+class EventLog(Protocol[StoreOut]):
+    """An append-only log of events with the projections that follow it."""
+
+    async def read(self, function: Callable[[Reading[StoreOut]], Result]) -> Result:
+        """Run `function` on a view that holds every write acknowledged before the call.
+
+        Raises:
+            Unavailable: The log cannot be read right now.
+            RequestRefused: Whatever `function` raises passes through.
+        """
+
+    async def write(self, function: Callable[[Writing[StoreOut]], Result], *, size: int) -> Result:
+        """Run `function` in the write transaction and answer after its commit is durable (invariant 6).
+
+        Args:
+            function: Decides against current state and appends. What it raises undoes only its own changes.
+            size: Bytes it adds, so that a batch stays bounded; 0 for a delete, which is let through even
+                where the log has no room to grow.
+
+        Raises:
+            Unavailable: Nothing was appended: the log cannot be written, or the command did not begin in 5 s.
+            RequestRefused: Whatever `function` raises passes through.
+        """
+
+
+def scan(reading: Reading[Store], *, after: int = 0, page: int = 1000) -> Iterator[Recorded]:
+    """Every event past `after`, read a page at a time."""
+    while events := reading.events(after, page):
+        yield from events
+        after = events[-1].offset

@@ -1,0 +1,147 @@
+"""Owns an event log in memory, with the guarantees of the port except durability.
+
+It shows that the port does not depend on SQLite, and lets many nodes live in one process. Its store, where
+projections keep their state, is a dictionary.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from oscd.events import codec
+from oscd.events.event import Body, Draft, Origin, Recorded, life_number
+from oscd.events.log import MicrosecondClock, Projections, Reading, Writing
+from oscd.events.position import Position, mark
+
+Result = TypeVar("Result")
+MemoryStore = dict[str, Any]
+
+
+@dataclass(slots=True)
+class _State:
+    recorded: list[Recorded] = field(default_factory=list)
+    store: MemoryStore = field(default_factory=dict)
+
+
+class MemoryReading:
+    """A view of the log; see `oscd.events.log.Reading`."""
+
+    def __init__(self, state: _State) -> None:
+        self._state = state
+
+    @property
+    def store(self) -> MemoryStore:
+        """Where the projections live."""
+        return self._state.store
+
+    def head(self) -> int:
+        """Offset of the last event, 0 in an empty log."""
+        return len(self._state.recorded)
+
+    def position(self) -> Position:
+        """Where a reader of everything stands."""
+        return Position({r.event.origin.incarnation: mark(r.event.seq, r.digest) for r in self._state.recorded})
+
+    def covers(self, position: Position) -> bool:
+        """Whether this log holds every event up to `position`, and the same ones."""
+        held = {(r.event.origin.incarnation, mark(r.event.seq, r.digest)) for r in self._state.recorded}
+        return held >= set(position.marks.items())
+
+    def events(self, after: int, limit: int) -> Sequence[Recorded]:
+        """The events with `offset > after`, in order, at most `limit` of them."""
+        return self._state.recorded[after : after + limit]
+
+    def event_at(self, offset: int) -> Recorded | None:
+        """The event at `offset`."""
+        return self._state.recorded[offset - 1] if 1 <= offset <= self.head() else None
+
+    def body_at(self, offset: int) -> Body | None:
+        """The body of the event at `offset`, None where there is no such event or its body was removed."""
+        recorded = self.event_at(offset)
+        return None if recorded is None else recorded.body
+
+    def winner(self, environment: str, key: str, upto: int) -> Recorded | None:
+        """The greatest-stamped event of an entry among those with `offset <= upto`."""
+        return max(
+            (r for r in self._state.recorded[:upto] if (r.event.environment, r.event.key) == (environment, key)),
+            key=lambda recorded: recorded.event.precedence,
+            default=None,
+        )
+
+
+class MemoryWriting(MemoryReading):
+    """A view that can append; see `oscd.events.log.Writing`."""
+
+    def __init__(
+        self, state: _State, origin: Origin, projections: Projections[MemoryStore], clock: MicrosecondClock
+    ) -> None:
+        super().__init__(state)
+        self.origin = origin
+        self._projections = projections
+        self._clock = clock
+
+    def append(self, drafts: Sequence[Draft]) -> Sequence[Recorded]:
+        """Append the events of one write, in order, and apply each to the projections."""
+        last_seq = sum(r.event.origin == self.origin for r in self._state.recorded) + len(drafts)
+        return [self._append_one(draft, last_seq) for draft in drafts]
+
+    def _append_one(self, draft: Draft, last_seq: int) -> Recorded:
+        own = [r for r in self._state.recorded if r.event.origin == self.origin]
+        body = codec.encode_body(draft.body)
+        event = codec.event_from_draft(
+            draft,
+            origin=self.origin,
+            seq=len(own) + 1,
+            last_seq=last_seq,
+            stamp=self._stamp(draft.stamp, own[-1].event.stamp if own else 0),
+            body=body,
+        )
+        before = own[-1].digest if own else codec.genesis_digest(self.origin)
+        previous = self.winner(event.environment, event.key, self.head())
+        recorded = Recorded(
+            offset=self.head() + 1,
+            event=event,
+            digest=codec.chain_digest(before, codec.encode_header(event)),
+            body=draft.body,
+            previous=None if previous is None else previous.offset,
+            entry_id=life_number(
+                draft,
+                None if previous is None else previous.entry_id,
+                max((r.entry_id or 0 for r in self._state.recorded), default=0),
+            ),
+        )
+        self._state.recorded.append(recorded)
+        self._projections.apply(self.store, recorded)
+        return recorded
+
+    def _stamp(self, imported: int | None, last: int) -> int:
+        if imported is not None:
+            return max(imported, last + 1)
+        return max(self._clock(), max((r.event.stamp for r in self._state.recorded), default=0) + 1)
+
+
+class MemoryLog:
+    """A log that lives as long as its object; see `oscd.events.log.EventLog`."""
+
+    def __init__(
+        self, *, origin: Origin, projections: Projections[MemoryStore], clock: MicrosecondClock
+    ) -> None:
+        self._state = _State()
+        self._origin = origin
+        self._projections = projections
+        self._clock = clock
+        projections.create(self._state.store)
+
+    async def read(self, function: Callable[[Reading[MemoryStore]], Result]) -> Result:
+        """Run `function` on the current state."""
+        return function(MemoryReading(self._state))
+
+    async def write(self, function: Callable[[Writing[MemoryStore]], Result], *, size: int) -> Result:
+        """Run `function`; what it raises undoes its changes."""
+        changed = copy.deepcopy(self._state)
+        result = function(MemoryWriting(changed, self._origin, self._projections, self._clock))
+        self._state = changed
+        return result

@@ -1,0 +1,133 @@
+"""Owns batching: everything that queued while the last batch ran goes into the next one.
+
+It is how one commit, or one hop to a thread, serves many callers. Must not know SQL: what runs a batch comes in.
+Every queue here is bounded (invariant 10): by number, by bytes, and by the time a job may wait to begin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from oscd.errors import Unavailable
+
+Result = TypeVar("Result")
+
+MAX_JOBS = 256
+MAX_BYTES = 8 * 1024 * 1024
+MAX_QUEUED = 4096
+BEGIN_SECONDS = 5.0
+
+
+class Job:
+    """One function that waits for its batch, and what came of it."""
+
+    __slots__ = ("_claim", "error", "function", "future", "result", "size")
+
+    def __init__(self, function: Callable[[Any], Any], size: int, future: asyncio.Future[Any]) -> None:
+        self.function = function
+        self.size = size
+        self.future = future
+        self.result: Any = None
+        self.error: Exception | None = None
+        self._claim = threading.Lock()
+
+    def begin(self) -> bool:
+        """Claim the job, once: either a thread begins it or its caller gives it up, never both."""
+        return self._claim.acquire(blocking=False)
+
+    def deliver(self) -> None:
+        """Hand the outcome to whoever still waits."""
+        if self.future.done():
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)
+
+
+class Batcher:
+    """A queue of jobs and the task that runs them, batch by batch.
+
+    Args:
+        run: Runs the jobs of one batch that it can `begin`, and sets their `result` or `error`. What it raises
+            becomes the error of every job in the batch.
+    """
+
+    def __init__(
+        self, run: Callable[[Sequence[Job]], Awaitable[None]], *, begin_seconds: float = BEGIN_SECONDS
+    ) -> None:
+        self._run = run
+        self._begin_seconds = begin_seconds
+        self._queue: deque[Job] = deque()
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to run batches."""
+        self._task = asyncio.get_running_loop().create_task(self._serve(), name="batcher")
+
+    async def close(self) -> None:
+        """Refuse new jobs, finish the queued ones, end the task."""
+        self._closing = True
+        self._wake.set()
+        if self._task is not None:
+            await self._task
+
+    async def submit(self, function: Callable[[Any], Result], *, size: int = 0) -> Result:
+        """Queue `function` and wait for its outcome.
+
+        Raises:
+            Unavailable: The queue is full or closing, or the job did not begin in time; it will never run then.
+            Exception: Whatever the function or the batch raised.
+        """
+        if self._closing:
+            raise Unavailable("The node is shutting down.", retry_after=2)
+        if len(self._queue) >= MAX_QUEUED:
+            raise Unavailable("Too many requests are waiting for the log.")
+        loop = asyncio.get_running_loop()
+        job = Job(function, size, loop.create_future())
+        self._queue.append(job)
+        self._wake.set()
+        expiry = loop.call_later(self._begin_seconds, self._expire, job)
+        try:
+            result: Result = await job.future
+            return result
+        except asyncio.CancelledError:
+            job.begin()  # The caller is gone: what has not begun need not run.
+            raise
+        finally:
+            expiry.cancel()
+
+    def _expire(self, job: Job) -> None:
+        if job.begin():
+            job.error = Unavailable(f"Nothing was changed: the log was busy for {self._begin_seconds:g} s.")
+            job.deliver()
+
+    async def _serve(self) -> None:
+        while self._queue or not self._closing:
+            if not self._queue:
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            batch = self._take()
+            try:
+                await self._run(batch)
+            except Exception as error:
+                for job in batch:
+                    job.error = error
+            for job in batch:
+                job.deliver()
+
+    def _take(self) -> list[Job]:
+        batch: list[Job] = []
+        size = 0
+        while self._queue and len(batch) < MAX_JOBS and (not batch or size + self._queue[0].size <= MAX_BYTES):
+            job = self._queue.popleft()
+            size += job.size
+            batch.append(job)
+        return batch

@@ -1,0 +1,161 @@
+"""Owns the log's files on disk: opening, the write lock beside them, whether they still are what was opened.
+
+Must not know events. Only `create_log_file` makes a file; everybody else opens what is there, so a path that
+lost its file never gets an empty one in its place.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from oscd.errors import Unavailable
+
+Inode = tuple[int, int]
+
+CACHE_KIBIBYTES = 8192
+# A stranger's lock is waited for this long; the write lock is held meanwhile, so it must stay short.
+BUSY_MILLISECONDS = 250
+
+_MOVED = "Nothing was changed: the file of the log was moved, deleted or replaced; put the same file back"
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How far the log may grow: bytes that stay free on its disk, and its own largest size (None: no limit)."""
+
+    min_free_bytes: int = 0
+    max_log_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogFile:
+    """One SQLite log on disk.
+
+    Attributes:
+        path: The database file; its `-wal`, `-shm` and `-write-lock` stand beside it.
+        inode: Device and inode the path had when the node started. Only this file is ever written.
+    """
+
+    path: Path
+    inode: Inode
+
+    @property
+    def wal_path(self) -> Path:
+        """The write-ahead log."""
+        return Path(f"{self.path}-wal")
+
+    @property
+    def lock_path(self) -> Path:
+        """The file whose `flock` serialises writes and checkpoints of all processes."""
+        return Path(f"{self.path}-write-lock")
+
+    def connect(self, *, read_only: bool = False) -> sqlite3.Connection:
+        """Open the existing file for use from any one thread at a time.
+
+        Raises:
+            sqlite3.Error: It cannot be opened.
+            Unavailable: The path now leads to another file.
+        """
+        connection = sqlite3.connect(
+            f"{self.path.absolute().as_uri()}?mode=rw",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        try:
+            configure(connection, read_only=read_only)
+            self.require_in_place()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def require_in_place(self, wal: Inode | None = None) -> None:
+        """Make sure that what is written here will be found here again.
+
+        Args:
+            wal: The inode of the write-ahead log in use, where it is known.
+
+        Raises:
+            Unavailable: The path, or the write-ahead log beside it, is no longer the file that was opened.
+        """
+        if inode_of(self.path) != self.inode or (wal is not None and inode_of(self.wal_path) != wal):
+            raise Unavailable(f"{_MOVED}, or restart the node.")
+
+    def lack_of_room(self, room: Room) -> str | None:
+        """Why the log must not grow now, or None where it may."""
+        disk = os.statvfs(self.path)
+        if disk.f_bavail * disk.f_frsize < room.min_free_bytes:
+            return f"the disk of the log has less than {room.min_free_bytes} bytes free (OSC_MIN_FREE_BYTES)"
+        if room.max_log_bytes is not None and self.size() >= room.max_log_bytes:
+            return f"the log has reached {room.max_log_bytes} bytes (OSC_MAX_LOG_BYTES)"
+        return None
+
+    def size(self) -> int:
+        """Bytes of the database and its write-ahead log."""
+        return self.path.stat().st_size + self.wal_size()
+
+    def wal_size(self) -> int:
+        """Bytes of the write-ahead log."""
+        try:
+            return self.wal_path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+
+def configure(connection: sqlite3.Connection, *, read_only: bool = False) -> None:
+    """Set what every connection to a log needs, and open its write-ahead log.
+
+    Raises:
+        sqlite3.Error: The file cannot be read.
+    """
+    for pragma in (
+        f"busy_timeout = {BUSY_MILLISECONDS}",
+        "synchronous = FULL",
+        # Checkpoints run in one place, under the write lock (checkpoint.py); never beside a commit.
+        "wal_autocheckpoint = 0",
+        f"cache_size = -{CACHE_KIBIBYTES}",
+        "temp_store = MEMORY",
+        f"query_only = {int(read_only)}",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+    connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+
+
+def inode_of(path: Path) -> Inode | None:
+    """Device and inode of what stands at `path`, None where nothing does."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return (status.st_dev, status.st_ino)
+
+
+class WriteLock:
+    """The lock that every write transaction and every checkpoint of a node runs under.
+
+    `flock` hands over in order of arrival; SQLite's own lock does not (four processes writing back to back
+    committed 9720/1/1/1 times in 6 s). The kernel drops it when the process dies.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Wait for the lock, then hold it. Blocks: only for threads that may."""
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        os.close(self._descriptor)

@@ -1,0 +1,195 @@
+"""Owns the event log of one worker process: one connection that writes, one that reads, a batcher for each.
+
+What is acknowledged is durable: an answer is given only after COMMIT has fsynced the write-ahead log and the
+path was found to still lead to it (invariant 6). Must not know what a function decides or a projection holds.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+from oscd.errors import Unavailable
+from oscd.events.event import Origin
+from oscd.events.log import MicrosecondClock, Projections, Reading, Writing
+from oscd.events.sqlite.batch import BEGIN_SECONDS, Batcher, Job
+from oscd.events.sqlite.checkpoint import checkpoint
+from oscd.events.sqlite.faults import needs_reopen, translated
+from oscd.events.sqlite.file import Inode, LogFile, Room, WriteLock, inode_of
+from oscd.events.sqlite.thread import ConnectionThread
+from oscd.events.sqlite.transaction import SqliteReading, SqliteWriting
+
+Result = TypeVar("Result")
+
+
+class SqliteLog:
+    """The log as one worker uses it; see `oscd.events.log.EventLog`.
+
+    Args:
+        file: The file, made by `prepare`.
+        origin: Whose events this node appends.
+        projections: What every appended event is applied to.
+        clock: µs since 1970.
+        room: How far the log may grow.
+        begin_seconds: How long a command may wait for its turn.
+    """
+
+    def __init__(
+        self,
+        file: LogFile,
+        *,
+        origin: Origin,
+        projections: Projections[sqlite3.Connection],
+        clock: MicrosecondClock,
+        room: Room | None = None,
+        begin_seconds: float = BEGIN_SECONDS,
+    ) -> None:
+        self.file = file
+        self._begin = partial(SqliteWriting, origin=origin, projections=projections, clock=clock)
+        self._room = room if room is not None else Room()
+        self._lock = WriteLock(file.lock_path)
+        self._wal: Inode | None = None
+        self._writer = ConnectionThread(self._connect_writer, self._close_locked)
+        self._reader = ConnectionThread(partial(file.connect, read_only=True), self._close_locked)
+        self._writes = Batcher(self._commit, begin_seconds=begin_seconds)
+        self._reads = Batcher(self._view, begin_seconds=begin_seconds)
+
+    def start(self) -> None:
+        """Begin to serve. The file is opened with the first job, and anew after trouble with it."""
+        self._writes.start()
+        self._reads.start()
+
+    async def close(self) -> None:
+        """Finish what is queued and close both connections, under the write lock."""
+        await self._writes.close()
+        await self._reads.close()
+        await self._reader.close()
+        await self._writer.close()
+        self._lock.close()
+
+    async def read(self, function: Callable[[Reading[sqlite3.Connection]], Result]) -> Result:
+        """Run `function` on a view that holds every write acknowledged before the call.
+
+        Raises:
+            Unavailable: The log cannot be read right now.
+            Exception: Whatever `function` raises.
+        """
+        return await self._reads.submit(function)
+
+    async def write(self, function: Callable[[Writing[sqlite3.Connection]], Result], *, size: int) -> Result:
+        """Run `function` in the write transaction; answer after its commit is durable.
+
+        Raises:
+            Unavailable: Nothing was appended.
+            Exception: Whatever `function` raises; its own changes are undone.
+        """
+        return await self._writes.submit(function, size=size)
+
+    async def probe(self) -> str | None:
+        """Why the log cannot be written right now, or None where it can."""
+        try:
+            await self.write(_touch, size=1)
+        except Unavailable as trouble:
+            return trouble.detail
+        return None
+
+    async def checkpoint(self) -> None:
+        """Move the write-ahead log into the database, under the write lock. For the steward only.
+
+        Raises:
+            sqlite3.Error, OSError, Unavailable: Not now; nothing is lost.
+        """
+        if self.file.wal_size():
+            await self._writer.run(self._checkpoint_on_thread)
+
+    def _connect_writer(self) -> sqlite3.Connection:
+        connection = self.file.connect()
+        self._wal = inode_of(self.file.wal_path)
+        return connection
+
+    def _close_locked(self, connection: sqlite3.Connection) -> None:
+        # The last connection to close checkpoints, so even that happens under the lock.
+        with self._lock.held():
+            connection.close()
+
+    def _checkpoint_on_thread(self, connection: sqlite3.Connection) -> None:
+        with self._lock.held():
+            self.file.require_in_place(self._wal)
+            checkpoint(connection, self.file.wal_size())
+
+    async def _commit(self, jobs: Sequence[Job]) -> None:
+        await self._run(self._writer, partial(self._commit_on_thread, jobs))
+
+    async def _view(self, jobs: Sequence[Job]) -> None:
+        await self._run(self._reader, partial(_view_on_thread, jobs))
+
+    async def _run(self, thread: ConnectionThread, batch: Callable[[sqlite3.Connection], None]) -> None:
+        try:
+            await thread.run(batch)
+        except (sqlite3.Error, OSError) as error:
+            if isinstance(error, OSError) or needs_reopen(error):
+                await thread.close()
+            raise translated(error) from error
+
+    def _commit_on_thread(self, jobs: Sequence[Job], connection: sqlite3.Connection) -> None:
+        with self._lock.held():
+            begun = [job for job in jobs if job.begin()]
+            if not begun:
+                return
+            self.file.require_in_place(self._wal)
+            lack = self.file.lack_of_room(self._room)
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                writing = self._begin(connection)
+                for job in begun:
+                    if lack is not None and job.size:
+                        job.error = Unavailable(f"Nothing was changed: {lack}; deletes are still accepted.")
+                    else:
+                        _run_command(job, writing)
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            self.file.require_in_place(self._wal)
+
+
+def _run_command(job: Job, writing: SqliteWriting) -> None:
+    """Run one function of a batch; undo its changes alone where it raises.
+
+    Raises:
+        sqlite3.Error: SQLite has rolled the whole transaction back by itself (a full disk), so the batch is lost:
+            what followed would autocommit one statement at a time.
+    """
+    connection, tip = writing.store, writing.tip
+    connection.execute("SAVEPOINT command")
+    try:
+        job.result = job.function(writing)
+    except Exception as error:
+        if not connection.in_transaction:
+            raise
+        connection.execute("ROLLBACK TO command")
+        writing.tip = tip
+        job.error = translated(error)
+    connection.execute("RELEASE command")
+
+
+def _view_on_thread(jobs: Sequence[Job], connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN")
+    try:
+        reading = SqliteReading(connection)
+        for job in jobs:
+            if job.begin():
+                try:
+                    job.result = job.function(reading)
+                except Exception as error:
+                    job.error = translated(error)
+    finally:
+        connection.execute("ROLLBACK")
+
+
+def _touch(writing: Writing[sqlite3.Connection]) -> None:
+    """Write a page, as the next append will."""
+    writing.store.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('probe', 0)")

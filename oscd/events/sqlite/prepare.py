@@ -1,0 +1,153 @@
+"""Owns making and checking the log's file before anybody serves from it. Runs in one process at a time.
+
+Must not run in a worker: a worker opens what is there, or says that it cannot.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from oscd.errors import StartRefused
+from oscd.events.event import Origin
+from oscd.events.log import Projections, scan
+from oscd.events.sqlite import schema
+from oscd.events.sqlite.file import LogFile, WriteLock, configure, inode_of
+from oscd.events.sqlite.transaction import SqliteReading
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedLog:
+    """A log file that is ready to serve.
+
+    Attributes:
+        salt_digest: SHA-256 of the salt its values are sealed under; None before the first start.
+        is_empty: Whether it holds no event.
+    """
+
+    file: LogFile
+    origin: Origin
+    salt_digest: bytes | None
+    is_empty: bool
+
+
+class NodeClaim:
+    """The claim of one process group on a log: held as long as it serves, or works on the file offline."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the claim.
+
+        Raises:
+            StartRefused: Another process holds it, or the directory cannot be written.
+        """
+        try:
+            self._descriptor = os.open(f"{path}-node-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StartRefused(f"OSC_DATABASE_PATH: its directory cannot be used: {error.strerror}.") from error
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._descriptor)
+            raise StartRefused("OSC_DATABASE_PATH: another oscd is using this log; stop it first.") from error
+
+    def release(self) -> None:
+        """Let others have the log."""
+        os.close(self._descriptor)
+
+
+def prepare(path: Path, *, node_id: str, projections: Projections[sqlite3.Connection]) -> PreparedLog:
+    """Make the log where there is none, bring its layout up to date, and find this node's origin.
+
+    The caller holds the `NodeClaim`.
+
+    Raises:
+        StartRefused: The file is not a log this version can serve from, or cannot be written.
+    """
+    try:
+        return _prepare(path, node_id, projections)
+    except (sqlite3.Error, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise StartRefused(f"OSC_DATABASE_PATH: the log cannot be used: {reason}.") from error
+
+
+def _prepare(path: Path, node_id: str, projections: Projections[sqlite3.Connection]) -> PreparedLog:
+    _refuse_foreign_file(path)
+    is_new = inode_of(path) is None
+    connection = sqlite3.connect(path, isolation_level=None)
+    lock = WriteLock(Path(f"{path}-write-lock"))
+    try:
+        with lock.held():
+            connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            configure(connection)
+            connection.execute("BEGIN IMMEDIATE")
+            schema.migrate(connection)
+            if schema.read_meta(connection, "projections") != projections.version:
+                reproject(connection, projections)
+            origin = schema.own_origin(connection, node_id)
+            connection.execute("COMMIT")
+            if is_new:
+                sync_directory(path.parent)
+            inode = inode_of(path)
+            assert inode is not None
+            digest = schema.read_meta(connection, "salt_digest")
+            is_empty = SqliteReading(connection).head() == 0
+            connection.close()
+    finally:
+        connection.close()
+        lock.close()
+    return PreparedLog(LogFile(path, inode), origin, digest if isinstance(digest, bytes) else None, is_empty)
+
+
+def _refuse_foreign_file(path: Path) -> None:
+    """Look at an existing file without changing a byte of it."""
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    try:
+        schema.refuse_foreign(connection)
+    finally:
+        connection.close()
+
+
+def reproject(
+    connection: sqlite3.Connection, projections: Projections[sqlite3.Connection], progress: Progress | None = None
+) -> None:
+    """Drop every projection and replay the log into new ones. The caller has opened a write transaction.
+
+    Args:
+        progress: Told the offset after each event.
+    """
+    projections.create(connection)
+    for recorded in scan(SqliteReading(connection)):
+        projections.apply(connection, recorded)
+        if progress is not None:
+            progress(recorded.offset)
+    schema.write_meta(connection, "projections", projections.version)
+
+
+def note_salt(file: LogFile, digest: bytes) -> None:
+    """Keep the SHA-256 of the salt in the log, so that another salt is noticed at the next start."""
+    connection = file.connect()
+    lock = WriteLock(file.lock_path)
+    try:
+        with lock.held():
+            schema.write_meta(connection, "salt_digest", digest)
+            connection.close()
+    finally:
+        connection.close()
+        lock.close()
+
+
+def sync_directory(path: Path) -> None:
+    """Make a new directory entry survive power loss."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,204 @@
+"""Owns the SQL of the log: reading events, and appending them inside a transaction somebody else opened.
+
+Must not begin, commit or lock (the writer does), nor touch a projection's table.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from oscd.events import codec
+from oscd.events.event import Body, Draft, Origin, Recorded, life_number
+from oscd.events.log import MicrosecondClock, Projections
+from oscd.events.position import Position, mark
+from oscd.events.sqlite.schema import read_meta, write_meta
+
+_EVENT = '"offset", header, body, events.digest, previous, entry_id'
+
+# The index delivers an entry's events by stamp; only where two origins stamped the same microsecond is there
+# anything left to sort, and then the origin's name decides, as `Event.precedence` does.
+_FROM_WINNER = (
+    "FROM events JOIN origins ON origins.id = events.origin"
+    ' WHERE environment = ? AND key = ? AND "offset" <= ?'
+    " ORDER BY events.stamp DESC, node_id DESC, incarnation DESC LIMIT 1"
+)
+
+
+class SqliteReading:
+    """A view of the log on one connection; see `oscd.events.log.Reading`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.store = connection
+
+    def head(self) -> int:
+        """Offset of the last event, 0 in an empty log."""
+        (head,) = self.store.execute('SELECT max("offset") FROM events').fetchone()
+        return int(head or 0)
+
+    def position(self) -> Position:
+        """Where a reader of everything stands."""
+        rows = self.store.execute("SELECT incarnation, seq, digest FROM origins WHERE seq > 0")
+        return Position({incarnation: mark(seq, digest) for incarnation, seq, digest in rows})
+
+    def covers(self, position: Position) -> bool:
+        """Whether this log holds every event up to `position`, and the same ones."""
+        for incarnation, wanted in position.marks.items():
+            row = self.store.execute(
+                "SELECT e.digest FROM origins o JOIN events e ON e.origin = o.id AND e.seq = ?"
+                " WHERE o.incarnation = ?",
+                (wanted.seq, incarnation),
+            ).fetchone()
+            if row is None or mark(wanted.seq, row[0]) != wanted:
+                return False
+        return True
+
+    def events(self, after: int, limit: int) -> Sequence[Recorded]:
+        """The events with `offset > after`, in order, at most `limit` of them."""
+        rows = self.store.execute(
+            f'SELECT {_EVENT} FROM events WHERE "offset" > ? ORDER BY "offset" LIMIT ?', (after, limit)
+        )
+        return [_recorded(row) for row in rows]
+
+    def event_at(self, offset: int) -> Recorded | None:
+        """The event at `offset`."""
+        row = self.store.execute(f'SELECT {_EVENT} FROM events WHERE "offset" = ?', (offset,)).fetchone()
+        return None if row is None else _recorded(row)
+
+    def body_at(self, offset: int) -> Body | None:
+        """The body of the event at `offset`, None where there is no such event or its body was removed."""
+        row = self.store.execute('SELECT body FROM events WHERE "offset" = ?', (offset,)).fetchone()
+        return None if row is None or row[0] is None else codec.decode_body(row[0])
+
+    def winner(self, environment: str, key: str, upto: int) -> Recorded | None:
+        """The greatest-stamped event of an entry among those with `offset <= upto`."""
+        row = self.store.execute(
+            f"SELECT {_EVENT} {_FROM_WINNER}", (environment, key, upto)
+        ).fetchone()
+        return None if row is None else _recorded(row)
+
+
+@dataclass(frozen=True, slots=True)
+class Tip:
+    """Where an append continues: this log's head, and the end of the origin it appends to."""
+
+    offset: int
+    seq: int
+    digest: bytes
+    origin_stamp: int
+    greatest_stamp: int
+    last_entry_id: int
+
+
+class SqliteWriting(SqliteReading):
+    """A view that appends to one origin; see `oscd.events.log.Writing`. Lives for one transaction.
+
+    Attributes:
+        tip: What the next append continues from. Whoever rolls a savepoint back puts the older tip back.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        *,
+        origin: Origin,
+        projections: Projections[sqlite3.Connection],
+        clock: MicrosecondClock,
+    ) -> None:
+        super().__init__(connection)
+        self.origin = origin
+        self._projections = projections
+        self._clock = clock
+        row = connection.execute(
+            "SELECT id, seq, digest, stamp, (SELECT max(stamp) FROM origins) FROM origins WHERE incarnation = ?",
+            (origin.incarnation,),
+        ).fetchone()
+        self._origin_id: int = row[0]
+        last_entry_id = read_meta(connection, "last_entry_id")
+        self.tip = Tip(self.head(), row[1], row[2], row[3], row[4], int(last_entry_id or 0))
+
+    def append(self, drafts: Sequence[Draft]) -> Sequence[Recorded]:
+        """Append the events of one write, in order, and apply each to the projections."""
+        last_seq, last_entry_id = self.tip.seq + len(drafts), self.tip.last_entry_id
+        recorded = [self._append_one(draft, last_seq) for draft in drafts]
+        self.store.execute(
+            "UPDATE origins SET seq = ?, digest = ?, stamp = ? WHERE id = ?",
+            (self.tip.seq, self.tip.digest, self.tip.origin_stamp, self._origin_id),
+        )
+        if self.tip.last_entry_id != last_entry_id:
+            write_meta(self.store, "last_entry_id", self.tip.last_entry_id)
+        return recorded
+
+    def _append_one(self, draft: Draft, last_seq: int) -> Recorded:
+        tip = self.tip
+        body = codec.encode_body(draft.body)
+        event = codec.event_from_draft(
+            draft,
+            origin=self.origin,
+            seq=tip.seq + 1,
+            last_seq=last_seq,
+            stamp=self._stamp(draft.stamp),
+            body=body,
+        )
+        header = codec.encode_header(event)
+        previous, previous_id = self.store.execute(
+            f'SELECT "offset", entry_id {_FROM_WINNER}', (event.environment, event.key, tip.offset)
+        ).fetchone() or (None, None)
+        recorded = Recorded(
+            offset=tip.offset + 1,
+            event=event,
+            digest=codec.chain_digest(tip.digest, header),
+            body=draft.body,
+            previous=previous,
+            entry_id=life_number(draft, previous_id, tip.last_entry_id),
+        )
+        self._insert(recorded, header, body)
+        self.tip = Tip(
+            offset=recorded.offset,
+            seq=event.seq,
+            digest=recorded.digest,
+            origin_stamp=event.stamp,
+            greatest_stamp=max(tip.greatest_stamp, event.stamp),
+            last_entry_id=max(tip.last_entry_id, recorded.entry_id or 0),
+        )
+        self._projections.apply(self.store, recorded)
+        return recorded
+
+    def _stamp(self, imported: int | None) -> int:
+        if imported is not None:
+            return max(imported, self.tip.origin_stamp + 1)
+        return max(self._clock(), self.tip.greatest_stamp + 1)
+
+    def _insert(self, recorded: Recorded, header: bytes, body: bytes) -> None:
+        event = recorded.event
+        self.store.execute(
+            'INSERT INTO events ("offset", origin, seq, stamp, environment, key, previous, entry_id, digest,'
+            " header, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                recorded.offset,
+                self._origin_id,
+                event.seq,
+                event.stamp,
+                event.environment,
+                event.key,
+                recorded.previous,
+                recorded.entry_id,
+                recorded.digest,
+                header,
+                body,
+            ),
+        )
+
+
+def _recorded(row: tuple[Any, ...]) -> Recorded:
+    offset, header, body, digest, previous, entry_id = row
+    return Recorded(
+        offset=offset,
+        event=codec.decode_header(header),
+        digest=digest,
+        body=None if body is None else codec.decode_body(body),
+        previous=previous,
+        entry_id=entry_id,
+    )

@@ -1,0 +1,106 @@
+"""Owns lists: pages of entries in (environment, key) order, all as they stood at one offset.
+
+A long list is read page by page, each in a short view of its own, so no read transaction outlives a page or
+waits on a client (invariant 10). Entries that changed after the cut are looked up in the log as of the cut:
+the tombstones in the entry table make sure that none is missed. Must not decrypt.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+
+from oscd.events.event import Body
+from oscd.events.log import Reading
+from oscd.projections import sqlite as projections
+from oscd.projections.entry import Entry, entry_after
+
+START = ("", "")
+# Rows one view may examine, whatever matches: bounds how long it keeps others waiting.
+MAX_EXAMINED = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What a list is of; None and "" match everything. `prefix` is literal."""
+
+    environment: str | None = None
+    category: str | None = None
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Part of a list.
+
+    Attributes:
+        found: Entries that match, with the bodies that hold their values.
+        upto: The offset the list is cut at.
+        next_after: Where the next page begins; None at the end. A page may be empty and not the last.
+    """
+
+    found: list[tuple[Entry, Body | None]]
+    upto: int
+    next_after: tuple[str, str] | None
+
+
+def entries_of_page(
+    reading: Reading[sqlite3.Connection],
+    filters: Filters,
+    after: tuple[str, str],
+    upto: int | None,
+    bounds: tuple[int, int],
+    *,
+    key_id: bytes | None = None,
+) -> Page:
+    """The entries past `after` that match, as they stood at offset `upto`.
+
+    Args:
+        after: `(environment, key)` where the page before ended; `START` at first.
+        upto: None cuts the list at the head.
+        bounds: Most entries, and most bytes of ciphertext past which the page ends.
+        key_id: Only entries of this key, or of no known key; None: of any.
+    """
+    cut = reading.head() if upto is None else upto
+    most_entries, most_bytes = bounds
+    found: list[tuple[Entry, Body | None]] = []
+    size = examined = 0
+    for current in projections.entries_after(reading.store, _start(filters, after), environment=filters.environment):
+        place = (current.environment, current.key)
+        if filters.environment is not None and current.key > filters.prefix and not _has_prefix(current, filters):
+            break  # Keys are in order: no later one can begin with the prefix.
+        entry = current if current.offset <= cut else _as_of(reading, current, cut)
+        if entry is not None and _matches(entry, filters, key_id):
+            body = reading.body_at(entry.offset)
+            found.append((entry, body))
+            size += len(body.ciphertext or b"") if body is not None else 0
+        examined += 1
+        if len(found) >= most_entries or size >= most_bytes or examined >= MAX_EXAMINED:
+            return Page(found, cut, place)
+    return Page(found, cut, None)
+
+
+def _start(filters: Filters, after: tuple[str, str]) -> tuple[str, str]:
+    """Skip to just before the prefix, where the environment is known and the index can."""
+    if filters.environment is None or after != START or not filters.prefix:
+        return after
+    # The greatest text below `prefix` is not expressible; one shorter by a character is close enough.
+    return (filters.environment, filters.prefix[:-1])
+
+
+def _as_of(reading: Reading[sqlite3.Connection], current: Entry, cut: int) -> Entry | None:
+    recorded = reading.winner(current.environment, current.key, cut)
+    return None if recorded is None else entry_after(recorded)
+
+
+def _matches(entry: Entry, filters: Filters, key_id: bytes | None) -> bool:
+    return (
+        not entry.deleted
+        and (filters.category is None or entry.category == filters.category)
+        and _has_prefix(entry, filters)
+        and (key_id is None or entry.key_id is None or entry.key_id == key_id)
+    )
+
+
+def _has_prefix(entry: Entry, filters: Filters) -> bool:
+    return entry.key.startswith(filters.prefix)

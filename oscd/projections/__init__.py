@@ -1,0 +1,1 @@
+"""What the log says about now: the entry table and the statistics. See `DESIGN.md` beside this file."""

@@ -1,0 +1,169 @@
+"""Owns the SQL of the projections: their tables, how an event reaches them, how they are read.
+
+The rules are in `entry.py` and `statistics.py`. Must not read a clock or the network, so that a replay of the
+log rebuilds every table byte for byte (invariant 3).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from oscd.events.event import EventRef, Origin, Recorded
+from oscd.projections.entry import DIGEST_MODULUS, Entry, merge, state_digest
+from oscd.projections.statistics import Statistics, counts
+
+# Changes whenever a table or a rule does: the log is then projected anew at the next start.
+VERSION = 1
+
+TABLES = ("entries", "counts", "totals")
+
+# UNCATEGORIZED stands for "no category" in a key column; a category itself is never empty.
+UNCATEGORIZED = ""
+
+_ENTRY = (
+    "environment, key, id, category, version, created_at, stamp, node_id, incarnation, seq,"
+    ' "offset", event_id, key_id, imported, deleted'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What is kept of all entries together.
+
+    Attributes:
+        entries: Live ones.
+        state: Digest of the whole state, tombstones included, as 32 bytes.
+    """
+
+    entries: int
+    state: bytes
+
+
+class SqliteProjections:
+    """The entry table and the statistics; see `oscd.events.log.Projections`."""
+
+    @property
+    def version(self) -> int:
+        """Layout and rules of the tables."""
+        return VERSION
+
+    def create(self, store: sqlite3.Connection) -> None:
+        """Make empty tables; drop what was there."""
+        for table in TABLES:
+            store.execute(f"DROP TABLE IF EXISTS {table}")
+        store.execute(
+            "CREATE TABLE entries (environment TEXT NOT NULL, key TEXT NOT NULL, id INTEGER, category TEXT,"
+            " version INTEGER NOT NULL, created_at INTEGER NOT NULL, stamp INTEGER NOT NULL,"
+            " node_id TEXT NOT NULL, incarnation TEXT NOT NULL, seq INTEGER NOT NULL,"
+            ' "offset" INTEGER NOT NULL, event_id BLOB NOT NULL, key_id BLOB,'
+            " imported INTEGER NOT NULL, deleted INTEGER NOT NULL,"
+            " PRIMARY KEY (environment, key)) WITHOUT ROWID"
+        )
+        store.execute(
+            "CREATE TABLE counts (kind TEXT NOT NULL, name TEXT NOT NULL, entries INTEGER NOT NULL,"
+            " PRIMARY KEY (kind, name)) WITHOUT ROWID"
+        )
+        store.execute("CREATE TABLE totals (entries INTEGER NOT NULL, state BLOB NOT NULL)")
+        store.execute("INSERT INTO totals VALUES (0, zeroblob(32))")
+
+    def apply(self, store: sqlite3.Connection, recorded: Recorded) -> None:
+        """Apply one event to every table."""
+        current = entry(store, recorded.event.environment, recorded.event.key)
+        after = merge(current, recorded)
+        if after is current:
+            return
+        store.execute(
+            f"INSERT OR REPLACE INTO entries ({_ENTRY}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            _row(after),
+        )
+        before = totals(store)
+        live = int(not after.deleted) - int(current is not None and not current.deleted)
+        state = (int.from_bytes(before.state) + state_digest(after) - state_digest(current)) % DIGEST_MODULUS
+        store.execute("UPDATE totals SET entries = ?, state = ?", (before.entries + live, state.to_bytes(32)))
+        for count in counts(current, after):
+            name = UNCATEGORIZED if count.name is None else count.name
+            store.execute(
+                "INSERT INTO counts VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET entries = entries + excluded.entries",
+                (count.kind, name, count.change),
+            )
+            if count.change < 0:
+                store.execute("DELETE FROM counts WHERE kind = ? AND name = ? AND entries = 0", (count.kind, name))
+
+
+def entry(store: sqlite3.Connection, environment: str, key: str) -> Entry | None:
+    """The entry, or its tombstone, or None where this log never held it."""
+    row = store.execute(
+        f"SELECT {_ENTRY} FROM entries WHERE environment = ? AND key = ?", (environment, key)
+    ).fetchone()
+    return None if row is None else _entry(row)
+
+
+def entries_after(
+    store: sqlite3.Connection, after: tuple[str, str], *, environment: str | None = None
+) -> Iterator[Entry]:
+    """Entries and tombstones past `(environment, key)`, in that order, in one environment where one is given."""
+    if environment is None:
+        condition, arguments = "(environment, key) > (?, ?)", after
+    else:
+        condition, arguments = "environment = ? AND key > ?", (environment, after[1])
+    rows = store.execute(f"SELECT {_ENTRY} FROM entries WHERE {condition} ORDER BY environment, key", arguments)
+    return map(_entry, rows)
+
+
+def totals(store: sqlite3.Connection) -> Totals:
+    """What is kept of all entries together."""
+    return Totals(*store.execute("SELECT entries, state FROM totals").fetchone())
+
+
+def statistics(store: sqlite3.Connection) -> Statistics:
+    """How many live entries there are, and of what."""
+    by_category: dict[str | None, int] = {}
+    by_environment: dict[str, int] = {}
+    for kind, name, number in store.execute("SELECT kind, name, entries FROM counts"):
+        if kind == "category":
+            by_category[None if name == UNCATEGORIZED else name] = number
+        else:
+            by_environment[name] = number
+    return Statistics(totals(store).entries, by_category, by_environment)
+
+
+def _row(entry: Entry) -> tuple[Any, ...]:
+    origin = entry.winner.origin
+    return (
+        entry.environment,
+        entry.key,
+        entry.id,
+        entry.category,
+        entry.version,
+        entry.created_at,
+        entry.stamp,
+        origin.node_id,
+        origin.incarnation,
+        entry.winner.seq,
+        entry.offset,
+        entry.event_id,
+        entry.key_id,
+        entry.imported,
+        entry.deleted,
+    )
+
+
+def _entry(row: tuple[Any, ...]) -> Entry:
+    return Entry(
+        environment=row[0],
+        key=row[1],
+        id=row[2],
+        category=row[3],
+        version=row[4],
+        created_at=row[5],
+        stamp=row[6],
+        winner=EventRef(Origin(row[7], row[8]), row[9]),
+        offset=row[10],
+        event_id=row[11],
+        key_id=row[12],
+        imported=bool(row[13]),
+        deleted=bool(row[14]),
+    )

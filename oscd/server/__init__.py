@@ -1,0 +1,1 @@
+"""The process: settings, logging, sockets, supervisor, worker, steward. Knows no endpoint."""

@@ -1,0 +1,42 @@
+"""What every oscd process does to itself before anything else: file modes, core dumps, open files.
+
+Owns: umask and resource limits. Must not: know what the process is for, or change them back later.
+
+The process stays *dumpable*. `PR_SET_DUMPABLE 0` would keep its memory from other processes of the same
+user too, but it hands `/proc/<pid>` to root, so that its operator can no longer trace or profile it, nor
+read its `/proc/<pid>/fd`; who runs as this user can read the salt file and the settings anyway. What must
+not happen is that memory with user keys in it lands on disk: that is `RLIMIT_CORE`.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from contextlib import suppress
+from typing import Final
+
+PRIVATE_UMASK: Final = 0o077
+"""Files are made for their owner alone: database, salt, logs."""
+
+OPEN_FILES: Final = 65_536
+"""Enough for the most connections a node takes (20 000) with room; more only makes loops over descriptors
+slow."""
+
+
+def harden_process() -> None:
+    """Make new files private, forbid core dumps and raise the number of open files to what the system allows.
+
+    Children inherit all three.
+    """
+    os.umask(PRIVATE_UMASK)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _raise_open_files()
+
+
+def _raise_open_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        # Some sandboxes forbid it; the service then runs with what it has.
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,0 +1,86 @@
+"""Owns the start of a node: everything that must be true before a worker may serve, checked in one process.
+
+Ports first, then the claim on the log, then its file, then the salt: what is refused has left nothing behind.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from oscd import __version__
+from oscd.events.salt import ensure_salt, salt_digest, salt_warning
+from oscd.events.sqlite.prepare import NodeClaim, PreparedLog, note_salt, prepare
+from oscd.projections.sqlite import SqliteProjections
+from oscd.server.binding import bind_listeners
+from oscd.server.logs import configure_logging, get_logger
+from oscd.server.process import harden_process
+from oscd.server.settings import Settings
+from oscd.server.supervisor import run_supervisor
+from oscd.server.tls import tls_context
+from oscd.server.worker import LOG_CLOSE_SECONDS, WorkerSpec, worker_main
+
+
+def start(settings: Settings, warnings: Sequence[str], directory: Path) -> int:
+    """Serve until told to stop; gives the exit status.
+
+    Args:
+        warnings: What the settings' reader noticed; logged first.
+        directory: Where `.env` is, for the reload of keys.
+
+    Raises:
+        StartRefused: The node must not start. One line says why.
+    """
+    harden_process()
+    tls_context(settings)
+    listeners = bind_listeners(settings.host, settings.host_port, settings.workers)
+    settings = replace(settings, host_port=listeners[0].getsockname()[1])
+    sink = configure_logging(settings.log_level, settings.log_format, settings.log_file, settings.node_id)
+    try:
+        return _serve(settings, warnings, directory, listeners)
+    finally:
+        for listener in listeners:
+            listener.close()
+        sink.close(LOG_CLOSE_SECONDS)
+
+
+def _serve(
+    settings: Settings, warnings: Sequence[str], directory: Path, listeners: Sequence[socket.socket]
+) -> int:
+    logger = get_logger()
+    for warning in warnings:
+        logger.warning(warning)
+    claim = NodeClaim(settings.database_path)
+    try:
+        prepared = prepare(settings.database_path, node_id=settings.node_id, projections=SqliteProjections())
+        salt = _salt(settings, prepared)
+        if (loose := salt_warning(settings.salt_file_path)) is not None:
+            logger.warning(loose)
+        spec = WorkerSpec(settings, directory, settings.node_id, prepared.file, prepared.origin, salt)
+        status = run_supervisor(
+            worker_main,
+            spec,
+            listeners,
+            on_ready=lambda: logger.info(serving_line(settings)),
+        )
+        logger.info("oscd has stopped")
+        return status
+    finally:
+        claim.release()
+
+
+def _salt(settings: Settings, prepared: PreparedLog) -> bytes:
+    salt = ensure_salt(settings.salt_file_path, prepared.salt_digest, prepared.is_empty)
+    if prepared.salt_digest != salt_digest(salt):
+        note_salt(prepared.file, salt_digest(salt))
+    return salt
+
+
+def serving_line(settings: Settings) -> str:
+    """The one line that says where the node serves."""
+    scheme = "https" if settings.https_enabled else "http"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    workers = "1 worker" if settings.workers == 1 else f"{settings.workers} workers"
+    return f"oscd {__version__} is serving on {scheme}://{host}:{settings.host_port} with {workers}"

@@ -1,0 +1,159 @@
+"""Owns one worker process: builds the log, the key ring and the edge from settings, serves, takes all down again.
+
+One of the two bootstraps that see every folder (the other is `cli/`). Must not hold a rule of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import ip_address
+from pathlib import Path
+
+from oscd import __version__
+from oscd.api.app import EdgeRules, create_app
+from oscd.api.call import Limits as RequestLimits
+from oscd.api.guard import Guard
+from oscd.errors import StartRefused
+from oscd.events.derivation_slot import DerivationSlot
+from oscd.events.event import Origin
+from oscd.events.keyring import KeyRing
+from oscd.events.sqlite.checkpoint import INTERVAL_SECONDS as CHECKPOINT_SECONDS
+from oscd.events.sqlite.file import LogFile, Room
+from oscd.events.sqlite.log import SqliteLog
+from oscd.node import Node
+from oscd.projections.sqlite import SqliteProjections
+from oscd.server.connection import Limits as ConnectionLimits
+from oscd.server.control import WorkerControl, run_worker
+from oscd.server.listener import hypercorn_config, serve
+from oscd.server.logs import LogSink, configure_logging
+from oscd.server.settings import Settings, load_settings
+from oscd.server.steward import Duty, Steward
+from oscd.server.tls import tls_context
+
+LOG_CLOSE_SECONDS = 0.5
+
+_log = logging.getLogger("oscd.worker")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSpec:
+    """What the supervisor tells each worker; travels pickled through a pipe, never on a command line.
+
+    Attributes:
+        directory: Where settings are read again when keys are rotated.
+        node_id: This node's name, with the port it really got.
+    """
+
+    settings: Settings
+    directory: Path
+    node_id: str
+    file: LogFile
+    origin: Origin
+    salt: bytes
+
+    def __repr__(self) -> str:
+        """Names the node only: the salt and the settings' secrets have no place in a traceback."""
+        return f"WorkerSpec({self.node_id})"
+
+
+def worker_main(spec: WorkerSpec, listener: socket.socket, channel: socket.socket) -> None:
+    """The main function of a worker process."""
+    settings = spec.settings
+    sink = configure_logging(settings.log_level, settings.log_format, settings.log_file, spec.node_id)
+    try:
+        run_worker(partial(_serve, spec, listener, sink), channel)
+    finally:
+        sink.close(LOG_CLOSE_SECONDS)
+
+
+async def _serve(spec: WorkerSpec, listener: socket.socket, sink: LogSink, control: WorkerControl) -> None:
+    settings = spec.settings
+    log = SqliteLog(
+        spec.file,
+        origin=spec.origin,
+        projections=SqliteProjections(),
+        clock=lambda: time.time_ns() // 1000,
+        room=Room(settings.min_free_bytes, settings.max_log_bytes),
+    )
+    keyring = KeyRing(spec.salt, slot=DerivationSlot(sidecar(settings.database_path, "derivation-lock")))
+    keys = _Keys(spec)
+    control.on_hangup = keys.reload
+    app = create_app(
+        Node(log, keyring),
+        probe=log.probe,
+        rules=EdgeRules(
+            guard=lambda: keys.guard,
+            limits=RequestLimits(settings.min_user_key_length, settings.max_body_bytes),
+            trusted_proxies=settings.trusted_proxies,
+        ),
+        version=__version__,
+        log=sink.prebound("request"),
+    )
+    steward = Steward(
+        sidecar(settings.database_path, "steward-lock"),
+        [Duty("checkpoint", CHECKPOINT_SECONDS, log.checkpoint)],
+    )
+    log.start()
+    steward.start()
+    try:
+        control.ready()
+        await serve(
+            app,  # type: ignore[arg-type]
+            socket=listener,
+            config=hypercorn_config(),
+            shutdown=control.shutdown,
+            limits=ConnectionLimits(max_connections=-(-settings.max_connections // settings.workers)),
+            ssl_context=tls_context(settings),
+        )
+    finally:
+        await steward.close()
+        await keyring.close()
+        await log.close()
+
+
+class _Keys:
+    """The guard in force, and its renewal when the operator has rotated keys (SIGHUP)."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        self._directory = spec.directory
+        self.guard = guard_of(spec.settings)
+
+    def reload(self) -> None:
+        """Read the settings again; keep the old guard where they cannot be read."""
+        try:
+            settings, _ = load_settings(os.environ, self._directory)
+        except StartRefused as error:
+            _log.error("the settings were not reloaded: %s", error)
+            return
+        self.guard = guard_of(settings)
+
+
+def guard_of(settings: Settings) -> Guard:
+    """The edge's rules, as the settings have them.
+
+    Only a keyless node on loopback checks host names: there a web page that rebinds its own name to 127.0.0.1
+    would otherwise be let in by whoever sits before the browser.
+    """
+    keyless = not settings.api_key_required
+    return Guard(
+        api_keys=() if keyless else settings.api_keys,
+        hosts=frozenset(settings.allowed_hosts) if keyless and _is_loopback(settings.host) else None,
+        origins=frozenset(settings.cors_origins),
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def sidecar(database: Path, name: str) -> Path:
+    """A file that stands beside the log and only serves as a lock."""
+    return Path(f"{database}-{name}")
