@@ -39,8 +39,8 @@ class Preconditions:
 
     @property
     def creates(self) -> bool:
-        """Whether the caller wants the entry to be new: `If-None-Match: *`."""
-        return self.if_none_match is not None and "*" in self.if_none_match
+        """Whether the caller wants the entry to be new: `If-None-Match: *`, and no `If-Match` that contradicts."""
+        return self.if_match is None and self.if_none_match is not None and "*" in self.if_none_match
 
     def require(self, entry: Entry) -> None:
         """Check them against an entry that exists.

@@ -64,28 +64,22 @@ def entries_of_page(
     cut = reading.head() if upto is None else upto
     most_entries, most_bytes = bounds
     found: list[tuple[Entry, Body | None]] = []
-    size = examined = 0
-    for current in projections.entries_after(reading.store, _start(filters, after), environment=filters.environment):
+    size = 0
+    rows = projections.entries_after(
+        reading.store, after, environment=filters.environment, from_key=filters.prefix
+    )
+    for examined, current in enumerate(rows, start=1):
         place = (current.environment, current.key)
-        if filters.environment is not None and current.key > filters.prefix and not _has_prefix(current, filters):
+        if filters.environment is not None and not _has_prefix(current, filters):
             break  # Keys are in order: no later one can begin with the prefix.
         entry = current if current.offset <= cut else _as_of(reading, current, cut)
         if entry is not None and _matches(entry, filters, key_id):
             body = reading.body_at(entry.offset)
             found.append((entry, body))
             size += len(body.ciphertext or b"") if body is not None else 0
-        examined += 1
         if len(found) >= most_entries or size >= most_bytes or examined >= MAX_EXAMINED:
             return Page(found, cut, place)
     return Page(found, cut, None)
-
-
-def _start(filters: Filters, after: tuple[str, str]) -> tuple[str, str]:
-    """Skip to just before the prefix, where the environment is known and the index can."""
-    if filters.environment is None or after != START or not filters.prefix:
-        return after
-    # The greatest text below `prefix` is not expressible; one shorter by a character is close enough.
-    return (filters.environment, filters.prefix[:-1])
 
 
 def _as_of(reading: Reading[sqlite3.Connection], current: Entry, cut: int) -> Entry | None:

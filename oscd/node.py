@@ -88,7 +88,13 @@ class Node:
         return Opened(entry, value_json)
 
     async def create(
-        self, environment: str, key: str, category: str | None, value_json: bytes, user_key: str, caller: Caller
+        self,
+        environment: str,
+        key: str,
+        category: str | None,
+        value_json: bytes,
+        user_key: str,
+        caller: Caller,
     ) -> Written:
         """Create an entry that does not exist.
 
@@ -140,7 +146,13 @@ class Node:
         return await self._write(command, cipher, user_key)
 
     async def page(
-        self, filters: Filters, user_key: str, *, after: tuple[str, str], upto: int | None, bounds: tuple[int, int]
+        self,
+        filters: Filters,
+        user_key: str,
+        *,
+        after: tuple[str, str],
+        upto: int | None,
+        bounds: tuple[int, int],
     ) -> tuple[list[Opened], Page]:
         """The next entries the key opens, as they stood at one offset.
 
@@ -155,7 +167,9 @@ class Node:
         cipher = self._keyring.recall(user_key)
         if cipher is None:
             # A list of nothing costs no derivation.
-            page = await self._log.read(lambda reading: entries_of_page(reading, filters, after, upto, (1, 1)))
+            page = await self._log.read(
+                lambda reading: entries_of_page(reading, filters, after, upto, (1, 1))
+            )
             if not page.found and page.next_after is None:
                 return [], page
             cipher = await self._keyring.derive(user_key)
@@ -184,7 +198,8 @@ class Node:
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(POSITION_WAIT_SECONDS):
-                while not await self._log.read(lambda reading: reading.covers(position)):
+                # What is waited for may be committed by another process: there is no event to await.
+                while not await self._log.read(lambda reading: reading.covers(position)):  # noqa: ASYNC110
                     await asyncio.sleep(_POSITION_POLL_SECONDS)
                 return
         raise Unavailable("X-OSC-After: this node does not have that position yet.")
@@ -239,7 +254,11 @@ def _open(cipher: Cipher, entry: Entry, body: Body | None) -> bytes:
         return cipher.open_legacy(body.ciphertext)
     if entry.key_id != cipher.key_id:
         raise NotAuthorized("X-User-Key does not open this entry.")
-    return cipher.open(entry.environment, entry.key, entry.event_id, body.ciphertext)
+    try:
+        return cipher.open(entry.environment, entry.key, entry.event_id, body.ciphertext)
+    except WrongKey:
+        # Its key id says that this key sealed it, so not the key is wrong but the stored bytes.
+        raise LogCorrupt("a stored value is not the one that was sealed") from None
 
 
 def _open_each(cipher: Cipher, page: Page) -> list[Opened]:

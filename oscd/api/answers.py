@@ -17,6 +17,8 @@ from oscd.projections.entry import Entry
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+_DOT_SEGMENTS = frozenset({".", ".."})
+
 NO_STORE = ("Cache-Control", "no-store")
 
 
@@ -67,5 +69,12 @@ def rfc3339(microseconds: int) -> str:
 
 
 def entry_location(entry: Entry) -> str:
-    """The reference under which an entry can be read; a `/` in its key stays one."""
-    return f"/configs/{quote(entry.key)}?environment={quote(entry.environment, safe='')}"
+    """The reference under which an entry can be read; a `/` in its key stays one where it may.
+
+    A client removes the segments `.` and `..` from a reference (RFC 3986 §5.2.4), so a key with such segments
+    becomes a single one; a key that is nothing else has its dots encoded, which most clients leave alone.
+    """
+    key = quote(entry.key)
+    if not _DOT_SEGMENTS.isdisjoint(entry.key.split("/")):
+        key = key.replace(".", "%2E") if entry.key in _DOT_SEGMENTS else key.replace("/", "%2F")
+    return f"/configs/{key}?environment={quote(entry.environment, safe='')}"

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from quart import Quart, Response, request
-from werkzeug.exceptions import HTTPException, MethodNotAllowed as WerkzeugMethodNotAllowed
+from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import MethodNotAllowed as WerkzeugMethodNotAllowed
 
 from oscd.api.answers import problem_answer
 from oscd.api.call import BODY_SECONDS, Handler, KeyConverter, Limits, bind
@@ -48,6 +49,8 @@ def create_app(node: Node, *, probe: Probe, rules: EdgeRules, version: str, log:
     """
     app = Quart("oscd", static_folder=None)
     app.config["BODY_TIMEOUT"] = BODY_SECONDS
+    # The edge counts bodies; Quart's own limit, 16 MB by default, would cut in below a larger one.
+    app.config["MAX_CONTENT_LENGTH"] = None
     app.url_map.converters["key"] = KeyConverter
     # A path is a name here: nothing is redirected, nothing normalised.
     app.url_map.strict_slashes = False

@@ -6,6 +6,8 @@ Quart. Must not know what a handler does with it.
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -28,6 +30,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 BODY_SECONDS = 30
 MAX_ACTOR = 255
+INLINE_PARSE_BYTES = 64 * 1024
 _KEY_PREFIX = b"/configs/"
 
 
@@ -82,18 +85,21 @@ def bind(app: Quart, operation: Operation, handler: Handler, limits: Limits) -> 
     """Serve an operation with a handler."""
     rule = operation.path.replace("{key}", "<key:key>")
 
-    async def serve(key: str = "") -> Response:  # noqa: ARG001 - read from the raw path instead
+    async def serve(key: str = "") -> Response:
         exchange: Exchange = request.scope["oscd"]  # type: ignore[typeddict-item]
         exchange.route = operation.path
         return await handler(await _read(operation, exchange, limits))
 
-    app.add_url_rule(rule, endpoint=f"{operation.method} {operation.path}", view_func=serve, methods=[operation.method])
+    app.add_url_rule(
+        rule, endpoint=f"{operation.method} {operation.path}", view_func=serve, methods=[operation.method]
+    )
 
 
 async def _read(operation: Operation, exchange: Exchange, limits: Limits) -> Call:
     user_key = require_user_key(exchange, limits.min_user_key_length) if operation.user_key else ""
     data = await _read_body(exchange, limits) if operation.body is not None else b""
-    document = strict_json.parse(data) if operation.body is not None else None
+    exchange.require_single()
+    document = await _parse(data) if operation.body is not None else None
     key = _path_key(request.scope["raw_path"]) if "{key}" in operation.path else ""
     return Call(
         exchange=exchange,
@@ -129,19 +135,27 @@ async def _read_body(exchange: Exchange, limits: Limits) -> bytes:
     return data
 
 
+async def _parse(data: bytes) -> object:
+    """The document; a large one is read in a thread, as it may take the event loop for a long time."""
+    if len(data) <= INLINE_PARSE_BYTES:
+        return strict_json.parse(data)
+    return await asyncio.to_thread(strict_json.parse, data)
+
+
 def _require_json(exchange: Exchange) -> None:
     media_type, _, parameters = (exchange.text(b"content-type") or "application/json").partition(";")
     name = media_type.strip().lower()
-    charset = parameters.lower().replace('"', "").strip()
     is_json = name == "application/json" or (name.startswith("application/") and name.endswith("+json"))
-    if not is_json or (charset.startswith("charset=") and charset not in {"charset=utf-8", "charset=utf8"}):
-        raise UnsupportedMedia("Content-Type: must be application/json, in UTF-8.")
+    charsets = {part for part in re.split(r'[;"\s]+', parameters.lower()) if part.startswith("charset=")}
+    if not is_json or not charsets <= {"charset=utf-8", "charset=utf8"}:
+        raise UnsupportedMedia(
+            "Content-Type: must be application/json, in UTF-8; curl -d needs -H 'Content-Type: application/json'."
+        )
+    if (exchange.text(b"content-encoding") or "identity").lower() != "identity":
+        raise UnsupportedMedia("Content-Encoding: bodies are taken uncompressed only.")
 
 
 def _path_key(raw_path: bytes) -> str:
-    if not raw_path.startswith(b"/"):
-        # The absolute form of a request target, as proxies get it: http://host/path.
-        raw_path = b"/" + raw_path.split(b"//", 1)[-1].partition(b"/")[2]
     if not raw_path.startswith(_KEY_PREFIX):
         raise NotFound("There is nothing at this path; /docs lists what there is.")
     return decode_path_key(raw_path.removeprefix(_KEY_PREFIX))
@@ -162,5 +176,3 @@ def _actor(exchange: Exchange) -> str | None:
     if actor is not None and len(actor) > MAX_ACTOR:
         raise Invalid.field(("header", "X-Actor"), f"must have at most {MAX_ACTOR} characters")
     return actor
-
-

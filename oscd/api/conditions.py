@@ -9,8 +9,9 @@ from oscd.commands import Preconditions
 from oscd.errors import BadRequest
 from oscd.events.event import EventRef
 
-_TAG = re.compile(r'\s*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"\s*')
-_MAX_TAGS = 100
+_TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
+# A list may have empty elements (RFC 9110 §5.6.1.2), and a tag may hold a comma.
+_TAGS = re.compile(rf"[ \t,]*{_TAG.pattern}(?:[ \t]*,[ \t,]*(?:{_TAG.pattern})?)*[ \t]*")
 
 
 def entity_tag(winner: EventRef) -> bytes:
@@ -25,9 +26,15 @@ def preconditions_of(exchange: Exchange) -> Preconditions:
         BadRequest: One is no list of entity tags.
     """
     return Preconditions(
-        if_match=_tags(exchange.text(b"if-match"), "If-Match", weak_counts=False),
-        if_none_match=_tags(exchange.text(b"if-none-match"), "If-None-Match", weak_counts=True),
+        if_match=_tags(_text(exchange, b"if-match"), "If-Match", weak_counts=False),
+        if_none_match=_tags(_text(exchange, b"if-none-match"), "If-None-Match", weak_counts=True),
     )
+
+
+def _text(exchange: Exchange, name: bytes) -> str | None:
+    # An empty one is not the same as none: it would turn a compare-and-swap into a plain write.
+    value = exchange.headers.get(name)
+    return None if value is None else value.decode("latin-1")
 
 
 def _tags(text: str | None, name: str, *, weak_counts: bool) -> frozenset[str] | None:
@@ -36,11 +43,8 @@ def _tags(text: str | None, name: str, *, weak_counts: bool) -> frozenset[str] |
         return None
     if text.strip() == "*":
         return frozenset({"*"})
-    tags = set[str]()
-    for part in text.split(",", _MAX_TAGS):
-        match = _TAG.fullmatch(part)
-        if match is None:
-            raise BadRequest(f'{name}: must be * or entity tags such as "abc", with their quotes.')
-        if weak_counts or not match[1]:
-            tags.add(match[2])
-    return frozenset(tags)
+    if not _TAGS.fullmatch(text):
+        raise BadRequest(f'{name}: must be * or entity tags such as "abc", with their quotes.')
+    found = [(weak, tag) for weak, tag in _TAG.findall(text) if weak_counts or not weak]
+    # The tag "*" is a tag like any other, not the wildcard; no entry of oscd has it.
+    return frozenset(tag for _, tag in found if tag != "*")

@@ -22,6 +22,7 @@ from oscd.api.models import (
     EntryCreate,
     EntryFull,
     EntryQuery,
+    EntryShort,
     EntryUpdate,
     EnvironmentQuery,
     ListQuery,
@@ -70,7 +71,7 @@ READ = Operation(
     "/configs/{key}",
     "Read an entry",
     {
-        200: Answer("The entry; short unless `mode=full`", EntryFull, _ANSWER_HEADERS),
+        200: Answer("The entry; with its times where `mode=full`", EntryShort, _ANSWER_HEADERS),
         304: Answer("Not changed", None, ("ETag",)),
     },
     query=EntryQuery,
@@ -109,7 +110,7 @@ LIST = Operation(
     "GET",
     "/configs",
     "List the entries the user key opens, by environment and key",
-    {200: Answer("The entries; short unless `mode=full`", EntryFull, ("Link", "X-Request-ID"), many=True)},
+    {200: Answer("The entries; with their times where `mode=full`", EntryShort, ("Link", "X-Request-ID"), many=True)},
     query=ListQuery,
     headers=("X-OSC-After", "X-Request-ID"),
     refusals=_GUARDS,
@@ -294,5 +295,3 @@ def _written(written: Written, value_json: bytes) -> Response:
     if created:
         headers["Location"] = entry_location(entry)
     return json_answer(entry_json(entry, value_json, "full"), 201 if created else 200, headers, store=False)
-
-

@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
-from oscd.api.exchange import Exchange, Network, exchange_of
+from oscd.api.exchange import Exchange, Network, exchange_of, take_origin_form
 from oscd.api.guard import ALLOWED_HEADERS, PREFLIGHT_SECONDS, Guard
 from oscd.api.problems import problem_body, problem_headers
 from oscd.api.throttle import FailureThrottle
@@ -85,6 +85,7 @@ class Edge:
     async def _serve(self, scope: Scope, exchange: Exchange, body: _Body, answer: _Answer) -> None:
         guard = self._guard()
         try:
+            take_origin_form(scope, exchange)
             guard.admit(exchange, scope["method"], scope["path"])
         except RequestRefused as refusal:
             await answer.refuse(await held_back(refusal, exchange, self._throttle))
@@ -108,9 +109,7 @@ class Edge:
         return False
 
 
-async def held_back(
-    refusal: RequestRefused, exchange: Exchange, throttle: FailureThrottle
-) -> RequestRefused:
+async def held_back(refusal: RequestRefused, exchange: Exchange, throttle: FailureThrottle) -> RequestRefused:
     """The refusal to answer with: a failed authentication waits where its address fails often."""
     if refusal.kind == "auth_error":
         try:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
+from urllib.parse import unquote
 
 from oscd.errors import BadRequest, RequestRefused
 
@@ -32,6 +33,7 @@ SINGLE = frozenset(
     }
 )
 
+_ABSOLUTE_FORM = re.compile(rb"https?://([^/]+)(/.*)?", re.IGNORECASE | re.DOTALL)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
@@ -41,8 +43,8 @@ class Exchange:
 
     Attributes:
         request_id: The caller's, or a new one.
-        headers: Lower-case name → value; of a repeated one the last.
-        repeated: Names that must come once and came twice.
+        headers: Lower-case name → value; of a repeated one all, as one list (RFC 9110 §5.3).
+        repeated: Names that must come once and came twice; of each the last value counts until it is refused.
         address: The client's address, as far as it can be believed.
         scheme: `http` or `https`, as the client sees it.
         host: The `Host` the client sees, lower-case; "" where there is none.
@@ -66,14 +68,18 @@ class Exchange:
         value = self.headers.get(name)
         return value.decode("latin-1") if value else None
 
-    def require_single(self) -> None:
+    def require_single(self, names: Collection[str] | None = None) -> None:
         """Refuse what cannot be understood in one way.
+
+        Args:
+            names: Look at these headers only; None: at all that must come once.
 
         Raises:
             BadRequest: A header came twice that must come once.
         """
-        if self.repeated:
-            raise BadRequest(f"{self.repeated[0]}: this header was given twice; send it once.")
+        for name in self.repeated:
+            if names is None or name in names:
+                raise BadRequest(f"{name}: this header was given twice; send it once.")
 
 
 def exchange_of(scope: dict[str, Any], trusted: Sequence[Network]) -> Exchange:
@@ -86,9 +92,13 @@ def exchange_of(scope: dict[str, Any], trusted: Sequence[Network]) -> Exchange:
     headers: dict[bytes, bytes] = {}
     repeated: list[str] = []
     for name, value in scope["headers"]:
-        if name in SINGLE and name in headers:
+        if name not in headers:
+            headers[name] = value
+        elif name in SINGLE:
             repeated.append(name.decode("latin-1"))
-        headers[name] = value
+            headers[name] = value
+        else:
+            headers[name] += b", " + value
     peer = scope.get("client")
     exchange = Exchange(
         request_id=_request_id(headers.get(b"x-request-id")),
@@ -101,6 +111,25 @@ def exchange_of(scope: dict[str, Any], trusted: Sequence[Network]) -> Exchange:
     if trusted and _is_trusted(exchange.address, trusted):
         _believe_proxy(exchange, trusted)
     return exchange
+
+
+def take_origin_form(scope: dict[str, Any], exchange: Exchange) -> None:
+    """Reduce the absolute form of a request target, as proxies get it, to its path; its host beats `Host`.
+
+    RFC 9112 §3.2. `OPTIONS *` stays as it is, and no route is there.
+
+    Raises:
+        BadRequest: The target is neither a path nor an http(s) URL.
+    """
+    target: bytes = scope["raw_path"]
+    if target.startswith(b"/") or target == b"*":
+        return
+    absolute = _ABSOLUTE_FORM.fullmatch(target)
+    if absolute is None:
+        raise BadRequest("The request target must be a path that begins with /.")
+    exchange.host = absolute[1].decode("latin-1").lower()
+    scope["raw_path"] = absolute[2] or b"/"
+    scope["path"] = unquote(scope["raw_path"].decode("latin-1"))
 
 
 def _request_id(given: bytes | None) -> str:
@@ -118,10 +147,15 @@ def _believe_proxy(exchange: Exchange, trusted: Sequence[Network]) -> None:
         exchange.address = str(address)
         if not _is_trusted(exchange.address, trusted):
             break
-    scheme = (exchange.text(b"x-forwarded-proto") or "").strip().lower()
+    scheme = _last(exchange.text(b"x-forwarded-proto"))
     if scheme in {"http", "https"}:
         exchange.scheme = scheme
-    exchange.host = (exchange.text(b"x-forwarded-host") or exchange.host).strip().lower()
+    exchange.host = _last(exchange.text(b"x-forwarded-host")) or exchange.host
+
+
+def _last(forwarded: str | None) -> str:
+    """What the nearest proxy has added; what stands before it anybody may have sent."""
+    return (forwarded or "").rpartition(",")[2].strip().lower()
 
 
 def _is_trusted(address: str, trusted: Sequence[Network]) -> bool:

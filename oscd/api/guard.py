@@ -6,6 +6,7 @@ Must not parse a body, know a route's meaning, or say which part of a key was wr
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -28,6 +29,10 @@ OPEN_PATHS = frozenset(
     }
 )
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+# Nothing can be decided while one of these says two things; whatever else came twice is refused after them.
+_DECIDING = frozenset({"host", "origin", "x-api-key"})
+_HOST = re.compile(r"(\[[^\[\]]*\]|[^\[\]:]*)(?::[0-9]*)?")
+
 PREFLIGHT_SECONDS = 600
 ALLOWED_HEADERS = (
     "X-API-Key, X-User-Key, X-Actor, X-Request-ID, X-OSC-After, X-Backup-Password, If-Match, If-None-Match, "
@@ -55,13 +60,13 @@ class Guard:
 
         Raises:
             Forbidden: It may not ask: host, origin or API key.
-            BadRequest: A header came twice that must come once.
+            BadRequest: One of the headers that decide came twice.
         """
+        exchange.require_single(_DECIDING)
         if self.hosts is not None and not _is_harmless(exchange.host, self.hosts):
             raise Forbidden(
                 "Host: this name is not served here; the operator may list it in OSC_ALLOWED_HOSTS."
             )
-        exchange.require_single()
         if not self.api_keys:
             self._refuse_foreign_page(exchange, method)
         elif path not in OPEN_PATHS and method != "OPTIONS":
@@ -94,8 +99,10 @@ class Guard:
         return "*" in self.origins or origin.lower() in self.origins
 
     def _refuse_foreign_page(self, exchange: Exchange, method: str) -> None:
-        origin = exchange.text(b"origin")
-        if origin is None or method in SAFE_METHODS or self._is_listed(origin):
+        if b"origin" not in exchange.headers or method in SAFE_METHODS:
+            return
+        origin = exchange.headers[b"origin"].decode("latin-1")
+        if self._is_listed(origin):
             return
         if origin.lower() != f"{exchange.scheme}://{exchange.host}":
             raise Forbidden("Origin: pages of this origin may not change anything here (OSC_CORS_ORIGINS).")
@@ -123,16 +130,18 @@ def require_user_key(exchange: Exchange, min_length: int) -> str:
 
 def _is_harmless(host: str, listed: Collection[str]) -> bool:
     """Whether a name cannot have been rebound by a stranger's DNS: an IP literal, a local name, or a listed one."""
-    name = host.rsplit("]", 1)[0].lstrip("[") if host.startswith("[") else host.rsplit(":", 1)[0]
-    if (
-        host in listed
-        or name in listed
-        or name == "localhost"
-        or (name and "." not in name and ":" not in name)
-    ):
+    parts = _HOST.fullmatch(host)
+    if parts is None:
+        return False
+    name = parts[1].strip("[]")
+    if host in listed or name in listed or name == "localhost" or _is_single_label(name):
         return True
     try:
         ip_address(name)
     except ValueError:
         return False
     return True
+
+
+def _is_single_label(name: str) -> bool:
+    return name != "" and "." not in name and ":" not in name

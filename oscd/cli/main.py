@@ -10,6 +10,7 @@ import click
 
 from oscd import __version__
 from oscd.cli.config import show_config
+from oscd.cli.offline import rebuild, verify
 from oscd.errors import OscdError
 from oscd.server.settings import Settings, load_settings
 from oscd.server.start import start
@@ -43,6 +44,10 @@ def config(*, as_json: bool) -> None:
     """
     settings, warnings = _settings()
     click.echo(show_config(settings, warnings, as_json=as_json))
+
+
+commands.add_command(verify)
+commands.add_command(rebuild)
 
 
 def _settings() -> tuple[Settings, list[str]]:

@@ -43,7 +43,9 @@ class MemoryReading:
 
     def position(self) -> Position:
         """Where a reader of everything stands."""
-        return Position({r.event.origin.incarnation: mark(r.event.seq, r.digest) for r in self._state.recorded})
+        return Position(
+            {r.event.origin.incarnation: mark(r.event.seq, r.digest) for r in self._state.recorded}
+        )
 
     def covers(self, position: Position) -> bool:
         """Whether this log holds every event up to `position`, and the same ones."""
@@ -66,7 +68,11 @@ class MemoryReading:
     def winner(self, environment: str, key: str, upto: int) -> Recorded | None:
         """The greatest-stamped event of an entry among those with `offset <= upto`."""
         return max(
-            (r for r in self._state.recorded[:upto] if (r.event.environment, r.event.key) == (environment, key)),
+            (
+                r
+                for r in self._state.recorded[:upto]
+                if (r.event.environment, r.event.key) == (environment, key)
+            ),
             key=lambda recorded: recorded.event.precedence,
             default=None,
         )

@@ -94,7 +94,18 @@ def salt_warning(path: Path) -> str | None:
 
 
 def create_salt(path: Path) -> bytes:
-    """Make a new salt file, mode 0600, durable before this returns.
+    """Make a new salt file; see `keep_salt`.
+
+    Raises:
+        StartRefused: The file exists, or the directory does not take it.
+    """
+    salt = os.urandom(SALT_BYTES)
+    keep_salt(path, salt)
+    return salt
+
+
+def keep_salt(path: Path, salt: bytes) -> None:
+    """Put a salt that has no file here yet into one, mode 0600, durable before this returns.
 
     It is written and synced under a random name beside its own and then linked, which is atomic and fails
     where the name is taken: a crash at any point leaves no salt or a whole one (and perhaps the draft, which
@@ -103,7 +114,6 @@ def create_salt(path: Path) -> bytes:
     Raises:
         StartRefused: The file exists, or the directory does not take it.
     """
-    salt = os.urandom(SALT_BYTES)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         _write_durably(draft, salt)
@@ -117,7 +127,6 @@ def create_salt(path: Path) -> bytes:
     except OSError as error:
         advice = f"make the directory writable, or put {SALT_BYTES} random bytes there yourself"
         raise _refused(path, f"cannot be made ({error.strerror}); {advice}") from None
-    return salt
 
 
 def _write_durably(path: Path, content: bytes) -> None:

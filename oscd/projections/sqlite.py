@@ -90,7 +90,9 @@ class SqliteProjections:
                 (count.kind, name, count.change),
             )
             if count.change < 0:
-                store.execute("DELETE FROM counts WHERE kind = ? AND name = ? AND entries = 0", (count.kind, name))
+                store.execute(
+                    "DELETE FROM counts WHERE kind = ? AND name = ? AND entries = 0", (count.kind, name)
+                )
 
 
 def entry(store: sqlite3.Connection, environment: str, key: str) -> Entry | None:
@@ -102,14 +104,23 @@ def entry(store: sqlite3.Connection, environment: str, key: str) -> Entry | None
 
 
 def entries_after(
-    store: sqlite3.Connection, after: tuple[str, str], *, environment: str | None = None
+    store: sqlite3.Connection, after: tuple[str, str], *, environment: str | None = None, from_key: str = ""
 ) -> Iterator[Entry]:
-    """Entries and tombstones past `(environment, key)`, in that order, in one environment where one is given."""
+    """Entries and tombstones past `(environment, key)`, in that order.
+
+    Args:
+        environment: Only this one; None: all.
+        from_key: Least key, where an environment is given.
+    """
     if environment is None:
-        condition, arguments = "(environment, key) > (?, ?)", after
+        condition = "(environment, key) > (?, ?)"
+        arguments: tuple[str, ...] = after
     else:
-        condition, arguments = "environment = ? AND key > ?", (environment, after[1])
-    rows = store.execute(f"SELECT {_ENTRY} FROM entries WHERE {condition} ORDER BY environment, key", arguments)
+        condition = "environment = ? AND key > ? AND key >= ?"
+        arguments = (environment, after[1], from_key)
+    rows = store.execute(
+        f"SELECT {_ENTRY} FROM entries WHERE {condition} ORDER BY environment, key", arguments
+    )
     return map(_entry, rows)
 
 

@@ -127,7 +127,7 @@ class Connection:
         guard = ExchangeGuard(
             service.app, stall_seconds=service.limits.stall_seconds, abort=self.abort, spawn=self.spawn
         )
-        await TCPServer(guard, service.loop, service.config, service.context, {}, reader, writer)
+        await _Server(guard, service.loop, service.config, service.context, {}, reader, writer)
 
     def _lost(self) -> None:
         if self._task is not None and not self._task.done():
@@ -142,6 +142,22 @@ class Connection:
             self._orphaned.cancel()
         for helper in self._helpers:
             helper.cancel()
+
+
+class _Server(TCPServer):
+    """Hypercorn's side of a connection, which also notices that an idle client has closed.
+
+    Hypercorn 0.18 goes on to wait for the next request until the idle time is over, so each client that opened,
+    asked and closed would hold its place for `keep_alive_timeout` more.
+    """
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        await self.idle_task.stop()
+
+    async def _idle_timeout(self) -> None:
+        if not self.reader.at_eof():
+            await super()._idle_timeout()
 
 
 class _Stream(asyncio.StreamReaderProtocol):

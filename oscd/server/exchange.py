@@ -3,7 +3,7 @@
 Owns: the bounds on one request/response exchange, and the one correction of a Hypercorn class. Must not: know
 sockets, limits on connections, or what the application does.
 
-Three things Hypercorn 0.18 leaves open:
+Four things Hypercorn 0.18 leaves open:
 
 1. **A response nobody reads.** `send()` waits for ever for a peer that opens no window. Here it waits
    `stall_seconds`, then the connection is aborted.
@@ -14,6 +14,8 @@ Three things Hypercorn 0.18 leaves open:
    meanwhile: closing a connection on unread bytes makes TCP send a reset, which can destroy the very answer
    that said why (RFC 9112, section 9.6).
 3. **A response to an HTTP/2 peer with a zero window**: see `BoundedStreamBuffer`.
+4. **A response that is read as fast as it is written.** No `send()` of it ever waits, and the event loop stands
+   still for everybody else. Here each part of a streamed response gives the others a turn.
 """
 
 from __future__ import annotations
@@ -150,10 +152,14 @@ class _Exchange:
         return message
 
     async def send(self, message: ASGISendEvent) -> None:
-        if message["type"] == "http.response.body" and not message.get("more_body", False):
+        if message["type"] != "http.response.body":
+            await self._send_bounded(message)
+        elif not message.get("more_body", False):
             await self._send_last(message)
         else:
             await self._send_bounded(message)
+            # Sending to a client that reads as fast never waits, so without this nobody else would get a turn.
+            await asyncio.sleep(0)
 
     def discard_rest(self) -> None:
         """Take in and drop what the client still sends of its request, if anything."""

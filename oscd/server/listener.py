@@ -59,8 +59,8 @@ def hypercorn_config(*, keep_alive_seconds: float = 20.0, max_head_bytes: int = 
     Args:
         keep_alive_seconds: How long a connection may be idle: from its opening, or from its last answer, to
             the *end* of the next request head. So it bounds slow heads as well.
-        max_head_bytes: Largest request line with headers. A longer one gets 431; on HTTP/2 it ends the
-            connection.
+        max_head_bytes: An unfinished request line with headers that is longer gets 431; on HTTP/2 it ends the
+            connection. One that arrives whole in a single read may have 64 KiB, so the application looks too.
 
     Raises:
         AttributeError: This Hypercorn does not know one of the settings.

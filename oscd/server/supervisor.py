@@ -42,7 +42,7 @@ Spec = TypeVar("Spec", contravariant=True)
 class WorkerMain(Protocol[Spec]):
     """A worker process's main function; importable by name, as processes are spawned."""
 
-    def __call__(self, spec: Spec, listener: socket.socket, channel: socket.socket) -> None:
+    def __call__(self, spec: Spec, listener: socket.socket, channel: socket.socket, /) -> None:
         """Work until told to stop; see `control.run_worker`."""
 
 
@@ -213,12 +213,14 @@ def _signals_as_bytes() -> Iterator[socket.socket]:
         python.setblocking(False)
         before = signal.set_wakeup_fd(python.fileno(), warn_on_full_buffer=False)
         for number in CONTROL_SIGNALS:
-            # Never taken back: a SIGTERM that comes while the process exits must not change its status.
             signal.signal(number, _noted)
         try:
             yield ours
         finally:
             signal.set_wakeup_fd(before)
+            for number in CONTROL_SIGNALS:
+                # Everything is stopped; an impatient signal must not change the status the process exits with.
+                signal.signal(number, signal.SIG_IGN)
 
 
 def _noted(number: int, frame: object) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -67,6 +68,10 @@ def worker_main(spec: WorkerSpec, listener: socket.socket, channel: socket.socke
     sink = configure_logging(settings.log_level, settings.log_format, settings.log_file, spec.node_id)
     try:
         run_worker(partial(_serve, spec, listener, sink), channel)
+    except Exception as error:
+        # Not left to multiprocessing, which prints a traceback with the error's message, whatever that holds.
+        _log.critical("the worker failed", exc_info=error)
+        sys.exit(1)
     finally:
         sink.close(LOG_CLOSE_SECONDS)
 

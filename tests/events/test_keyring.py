@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -291,27 +292,26 @@ async def test_two_workers_never_derive_at_once(
     assert attempts.count(True) == 2
 
 
-async def test_a_busy_worker_lets_the_others_have_their_turn(lock: Path) -> None:
-    """Fairness: of two workers with full queues neither waits for the other's whole queue."""
-    turns: list[str] = []
+def test_a_worker_that_held_the_slot_lets_one_that_polls_go_first(
+    lock: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fairness: whoever comes back for the slot at once waits longer than the others' polls are apart."""
+    pauses: list[float] = []
 
-    def worker(name: str) -> KeyRing:
-        derive = FakeDerive()
+    class Noting(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            pauses.append(timeout or 0.0)
+            return False
 
-        def noting(user_key: str, salt: bytes) -> Cipher:
-            turns.append(name)
-            return derive(user_key, salt)
+    monkeypatch.setattr(derivation_slot, "time", SimpleNamespace(monotonic=lambda: 1000.0))
+    slot, newcomer = DerivationSlot(lock), DerivationSlot(lock)
+    for taker in (slot, slot, newcomer):
+        with taker.hold(LONG, Noting()):
+            pass
 
-        return KeyRing(SALT, slot=DerivationSlot(lock), derive=noting)
-
-    rings = worker("a"), worker("b")
-    keys = [str(number) for number in range(1 + MAX_WAITING)]
-    async with asking(rings[0], *keys) as first, asking(rings[1], *keys) as second:
-        await asyncio.gather(*first, *second)
-    for ring in rings:
-        await ring.close()
-
-    assert set(turns[: 1 + MAX_WAITING]) == {"a", "b"}
+    first, again, other = pauses
+    assert first == other == 0
+    assert again > derivation_slot._POLL_SECONDS
 
 
 async def test_a_caller_that_leaves_ends_the_wait_for_the_slot(
@@ -407,6 +407,7 @@ async def test_closing_ends_the_wait_for_the_slot(ring: KeyRing, fake: FakeDeriv
     with DerivationSlot(lock).hold(LONG, NEVER):
         async with asking(ring, "waiting") as tasks:
             await ring.close()
+            assert ring._running is None
             await asyncio.wait(tasks)
 
             assert isinstance(tasks[0].exception(), Unavailable)

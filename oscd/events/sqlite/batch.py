@@ -126,7 +126,9 @@ class Batcher:
     def _take(self) -> list[Job]:
         batch: list[Job] = []
         size = 0
-        while self._queue and len(batch) < MAX_JOBS and (not batch or size + self._queue[0].size <= MAX_BYTES):
+        while (
+            self._queue and len(batch) < MAX_JOBS and (not batch or size + self._queue[0].size <= MAX_BYTES)
+        ):
             job = self._queue.popleft()
             size += job.size
             batch.append(job)

@@ -1,6 +1,6 @@
 """Owns checkpoints: the one place that moves the write-ahead log into the database file.
 
-SQLite 3.7.0–3.51.2 can lose committed data when a checkpoint runs beside another connection's commit
+SQLite 3.7.0 to 3.51.2 can lose committed data when a checkpoint runs beside another connection's commit
 (https://www.sqlite.org/wal.html, "WAL-reset bug"), so the caller holds the write lock. PASSIVE is enough while
 the log is small; above `RESTART_BYTES` RESTART makes the next write begin at the front again. TRUNCATE is never
 used: with readers about it was measured to stall writes for seconds.

@@ -49,7 +49,9 @@ class NodeClaim:
         try:
             self._descriptor = os.open(f"{path}-node-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise StartRefused(f"OSC_DATABASE_PATH: its directory cannot be used: {error.strerror}.") from error
+            raise StartRefused(
+                f"OSC_DATABASE_PATH: its directory cannot be used: {error.strerror}."
+            ) from error
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -116,7 +118,9 @@ def _refuse_foreign_file(path: Path) -> None:
 
 
 def reproject(
-    connection: sqlite3.Connection, projections: Projections[sqlite3.Connection], progress: Progress | None = None
+    connection: sqlite3.Connection,
+    projections: Projections[sqlite3.Connection],
+    progress: Progress | None = None,
 ) -> None:
     """Drop every projection and replay the log into new ones. The caller has opened a write transaction.
 

@@ -74,9 +74,7 @@ class SqliteReading:
 
     def winner(self, environment: str, key: str, upto: int) -> Recorded | None:
         """The greatest-stamped event of an entry among those with `offset <= upto`."""
-        row = self.store.execute(
-            f"SELECT {_EVENT} {_FROM_WINNER}", (environment, key, upto)
-        ).fetchone()
+        row = self.store.execute(f"SELECT {_EVENT} {_FROM_WINNER}", (environment, key, upto)).fetchone()
         return None if row is None else _recorded(row)
 
 

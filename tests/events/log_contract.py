@@ -1,0 +1,252 @@
+"""What any event log must do: the executable form of the docstrings in `oscd/events/log.py`.
+
+A subclass of `LogContract` provides the fixture `log_under_test`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from oscd.errors import NotFound
+from oscd.events.codec import chain_digest, encode_header, genesis_digest
+from oscd.events.event import Body, Draft, EventRef, EventType, Origin, Recorded
+from oscd.events.log import EventLog, Reading, Writing, scan
+from oscd.events.position import Mark, Position
+
+ORIGIN = Origin("node-a", "00112233445566aa")
+
+
+@dataclass
+class SteppedClock:
+    """µs that stand still, or go wherever a test puts them."""
+
+    now: int = 1_700_000_000_000_000
+
+    def __call__(self) -> int:
+        return self.now
+
+
+@dataclass
+class LogUnderTest:
+    """A log, its clock, and what its projections have been told: `applied(reading)` gives offsets in order."""
+
+    log: EventLog[Any]
+    applied: Callable[[Reading[Any]], list[int]]
+    clock: SteppedClock = field(default_factory=SteppedClock)
+    origin: Origin = ORIGIN
+
+
+def draft(
+    key: str = "k",
+    type: EventType = EventType.CREATED,
+    *,
+    environment: str = "prod",
+    replaces: EventRef | None = None,
+    stamp: int | None = None,
+    entry_id: int | None = None,
+    ciphertext: bytes | None = b"sealed",
+) -> Draft:
+    """A draft of an event; its content is no concern of the log."""
+    return Draft(
+        type=type,
+        environment=environment,
+        key=key,
+        category=None,
+        version=1,
+        created_at=None,
+        event_id=os.urandom(16),
+        key_id=b"k" * 16,
+        replaces=replaces,
+        body=Body(ciphertext, "actor", "127.0.0.1"),
+        stamp=stamp,
+        entry_id=entry_id,
+    )
+
+
+async def append(log: EventLog[Any], *drafts: Draft) -> list[Recorded]:
+    """Append one write."""
+    return list(await log.write(lambda writing: writing.append(drafts), size=100))
+
+
+async def every_event(log: EventLog[Any]) -> list[Recorded]:
+    """The whole log, a small page at a time."""
+    return await log.read(lambda reading: list(scan(reading, page=3)))
+
+
+class LogContract:
+    """The tests; each holds for every log."""
+
+    async def test_offsets_and_seqs_are_gapless_from_one(self, log_under_test: LogUnderTest) -> None:
+        """Invariants 1 and 2: insert order is commit order, and an origin's numbers have no gap."""
+        log = log_under_test.log
+        for n in range(7):
+            await append(log, draft(f"k{n}"))
+        events = await every_event(log)
+        assert [recorded.offset for recorded in events] == [1, 2, 3, 4, 5, 6, 7]
+        assert [recorded.event.seq for recorded in events] == [1, 2, 3, 4, 5, 6, 7]
+        assert await log.read(lambda reading: reading.head()) == 7
+
+    async def test_stamps_rise_even_when_the_clock_goes_back(self, log_under_test: LogUnderTest) -> None:
+        """Invariant 2: stamps of one origin strictly rise, whatever the clock does."""
+        stamps: list[int] = []
+        for now in (1000, 5000, 200, 5000, 5000, 9000):
+            log_under_test.clock.now = now
+            (recorded,) = await append(log_under_test.log, draft(f"k{now}{len(stamps)}"))
+            stamps.append(recorded.event.stamp)
+        assert stamps == [1000, 5000, 5001, 5002, 5003, 9000]
+
+    async def test_an_imported_row_keeps_its_stamp_where_it_can(self, log_under_test: LogUnderTest) -> None:
+        """A draft with a stamp of its own gets `max(that, the origin's last + 1)`, never the clock's."""
+        log = log_under_test.log
+        stamps = [
+            (await append(log, draft(f"k{n}", stamp=stamp)))[0].event.stamp
+            for n, stamp in enumerate((100, 100, 50, 900))
+        ]
+        assert stamps == [100, 101, 102, 900]
+
+    async def test_a_write_of_several_events_knows_its_end(self, log_under_test: LogUnderTest) -> None:
+        """Each event carries the last seq of its write, so that a batch travels whole or not at all."""
+        log = log_under_test.log
+        await append(log, draft("a"))
+        await append(log, draft("b"), draft("c"), draft("d"))
+        assert [r.event.last_seq for r in await every_event(log)] == [1, 4, 4, 4]
+
+    async def test_the_digests_chain_from_the_origin_on(self, log_under_test: LogUnderTest) -> None:
+        """Invariant 8: every digest covers the header and the digest before it, from the origin's name on."""
+        log = log_under_test.log
+        for n in range(4):
+            await append(log, draft(f"k{n}"))
+        digest = genesis_digest(log_under_test.origin)
+        for recorded in await every_event(log):
+            digest = chain_digest(digest, encode_header(recorded.event))
+            assert recorded.digest == digest
+
+    async def test_what_is_read_is_what_was_appended(self, log_under_test: LogUnderTest) -> None:
+        """An event comes back with its body, its entry and what it replaces."""
+        log = log_under_test.log
+        (first,) = await append(log, draft("k"))
+        (second,) = await append(
+            log, draft("k", EventType.UPDATED, replaces=first.event.ref, ciphertext=b"two")
+        )
+        found = await log.read(lambda reading: reading.event_at(second.offset))
+        assert found == second
+        assert found is not None
+        assert found.event.replaces == first.event.ref
+        assert found.previous == first.offset
+        assert await log.read(lambda reading: reading.body_at(second.offset)) == second.body
+        assert await log.read(lambda reading: reading.event_at(99)) is None
+        assert await log.read(lambda reading: reading.body_at(99)) is None
+
+    async def test_a_refused_command_undoes_only_itself(self, log_under_test: LogUnderTest) -> None:
+        """Of commands that run together, one that raises leaves no trace and disturbs none."""
+        log = log_under_test.log
+
+        def refused(writing: Writing[Any]) -> None:
+            writing.append([draft("lost")])
+            raise NotFound("no")
+
+        outcomes = await asyncio.gather(
+            append(log, draft("a")),
+            log.write(refused, size=1),
+            append(log, draft("b")),
+            return_exceptions=True,
+        )
+        assert [isinstance(outcome, NotFound) for outcome in outcomes] == [False, True, False]
+        events = await every_event(log)
+        assert sorted(r.event.key for r in events) == ["a", "b"]
+        assert [r.event.seq for r in events] == [1, 2]
+        assert await log.read(log_under_test.applied) == [1, 2]
+
+    async def test_projections_follow_in_the_same_write(self, log_under_test: LogUnderTest) -> None:
+        """Invariant 3: whoever sees an event sees its effect on the projections."""
+        log = log_under_test.log
+        for n in range(5):
+            await append(log, draft(f"k{n}"), draft(f"l{n}"))
+            head, applied = await log.read(lambda reading: (reading.head(), log_under_test.applied(reading)))
+            assert applied == list(range(1, head + 1))
+
+    async def test_a_read_sees_what_was_acknowledged_before(self, log_under_test: LogUnderTest) -> None:
+        """A read that starts after a write was answered holds that write."""
+        log = log_under_test.log
+
+        async def write_and_look(n: int) -> None:
+            (recorded,) = await append(log, draft(f"k{n}"))
+            assert await log.read(lambda reading: reading.event_at(recorded.offset)) == recorded
+
+        await asyncio.gather(*(write_and_look(n) for n in range(20)))
+
+    async def test_winner_is_the_greatest_stamp_up_to_an_offset(self, log_under_test: LogUnderTest) -> None:
+        """The winner as of an offset ignores later events, and of earlier ones takes the greatest stamp."""
+        log = log_under_test.log
+        seed = random.randrange(2**32)
+        print(f"seed {seed}")
+        chance = random.Random(seed)
+        for _ in range(30):
+            log_under_test.clock.now += chance.randrange(-5, 20)
+            await append(log, draft(chance.choice("ab")))
+        events = await every_event(log)
+        for upto in range(len(events) + 1):
+            for key in "abc":
+                candidates = [r for r in events[:upto] if r.event.key == key]
+                expected = max(candidates, key=lambda r: r.event.precedence, default=None)
+                found = await log.read(lambda reading, k=key, u=upto: reading.winner("prod", k, u))  # type: ignore[misc]
+                assert found == expected
+
+    async def test_a_position_covers_exactly_what_was_there(self, log_under_test: LogUnderTest) -> None:
+        """A position is covered by the log it came from for ever, and not before its events are there."""
+        log = log_under_test.log
+        positions = [await log.read(lambda reading: reading.position())]
+        for n in range(3):
+            await append(log, draft(f"k{n}"))
+            positions.append(await log.read(lambda reading: reading.position()))
+        for position in positions:
+            assert await log.read(lambda reading, p=position: reading.covers(p))  # type: ignore[misc]
+        incarnation, mark = next(iter(positions[-1].marks.items()))
+        ahead = Position({incarnation: Mark(mark.seq + 1, mark.check)})
+        forged = Position({incarnation: Mark(mark.seq, b"\0\0\0\0")})
+        foreign = Position({"ffffffffffffffff": mark})
+        for unreachable in (ahead, forged, foreign):
+            assert not await log.read(lambda reading, p=unreachable: reading.covers(p))  # type: ignore[misc]
+
+    async def test_lives_of_an_entry_are_numbered(self, log_under_test: LogUnderTest) -> None:
+        """An entry keeps its number through updates, loses it with a delete, and gets a new one after that."""
+        log = log_under_test.log
+        kinds = [
+            draft("a"),
+            draft("b"),
+            draft("a", EventType.UPDATED),
+            draft("a", EventType.DELETED, ciphertext=None),
+            draft("a"),
+            draft("c", entry_id=40),
+            draft("d"),
+        ]
+        for one in kinds:
+            await append(log, one)
+        assert [r.entry_id for r in await every_event(log)] == [1, 2, 1, None, 3, 40, 41]
+
+    async def test_pages_join_without_gap_or_repeat(self, log_under_test: LogUnderTest) -> None:
+        """Reading page by page gives every event once, whatever the page size."""
+        log = log_under_test.log
+        for n in range(10):
+            await append(log, draft(f"k{n}"))
+        for page in (1, 3, 10, 1000):
+            events = await log.read(lambda reading, p=page: list(scan(reading, page=p)))  # type: ignore[misc]
+            assert [r.offset for r in events] == list(range(1, 11))
+        assert await log.read(lambda reading: reading.events(10, 5)) == []
+
+    @pytest.mark.parametrize("writers", [2, 16])
+    async def test_concurrent_writes_are_all_kept_once(
+        self, log_under_test: LogUnderTest, writers: int
+    ) -> None:
+        """Writes that run at once each get numbers of their own, and each is in the log exactly once."""
+        log = log_under_test.log
+        await asyncio.gather(*(append(log, draft(f"w{w}-{n}")) for w in range(writers) for n in range(10)))
+        keys = [r.event.key for r in await every_event(log)]
+        assert sorted(keys) == sorted(f"w{w}-{n}" for w in range(writers) for n in range(10))

@@ -1,0 +1,88 @@
+"""Random histories of entries, and logs that hold them."""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from hypothesis import strategies as st
+
+from oscd.commands import Caller, Create, Delete, Preconditions, Sealed, Update, decide
+from oscd.errors import RequestRefused
+from oscd.events.event import Event, Origin, Recorded
+from oscd.events.sqlite.prepare import prepare
+from oscd.events.sqlite.transaction import SqliteWriting
+from oscd.projections import sqlite as projections
+from oscd.projections.sqlite import SqliteProjections
+
+Step = tuple[str, str, str, str]
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["create", "update", "delete"]),
+        st.sampled_from(["prod", "dev"]),
+        st.sampled_from("abc"),
+        st.sampled_from(["", "db", "web"]),
+    ),
+    max_size=40,
+)
+
+
+@contextmanager
+def log_with(path: Path, history: Sequence[Step]) -> Iterator[sqlite3.Connection]:
+    """A log file with a history in it, each step a command that was decided as a node would."""
+    prepared = prepare(path, node_id="node-a", projections=SqliteProjections())
+    connection = prepared.file.connect()
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        clock = itertools.count(1_700_000_000_000_000)
+        writing = SqliteWriting(
+            connection, origin=prepared.origin, projections=SqliteProjections(), clock=lambda: next(clock)
+        )
+        for number, step in enumerate(history):
+            run(writing, step, number)
+        connection.execute("COMMIT")
+        yield connection
+    finally:
+        connection.close()
+
+
+def run(writing: SqliteWriting, step: Step, number: int) -> None:
+    """Decide and append one step; a refused one changes nothing."""
+    kind, environment, key, category = step
+    event_id = number.to_bytes(16)
+    sealed = Sealed(b"token%d" % number, event_id, b"k" * 16)
+    current = projections.entry(writing.store, environment, key)
+    try:
+        match kind:
+            case "create":
+                draft = decide(Create(environment, key, category or None, sealed, Caller()), current)
+            case "update":
+                draft = decide(Update(environment, key, category, sealed, Caller(), Preconditions()), current)
+            case _:
+                draft = decide(
+                    Delete(environment, key, event_id, b"k" * 16, Caller(), Preconditions()), current
+                )
+    except RequestRefused:
+        return
+    writing.append([draft])
+
+
+def recorded_events(events: Sequence[Event]) -> list[Recorded]:
+    """Events as a log would hold them that got them in this order; ids are no part of what is merged."""
+    return [
+        Recorded(offset, event, b"\0" * 32, None, None, None) for offset, event in enumerate(events, start=1)
+    ]
+
+
+def renumbered(events: Sequence[Event], origin: Origin) -> list[Event]:
+    """The events as one origin's first ones, stamps rising."""
+    ordered = sorted(events, key=lambda event: event.stamp)
+    return [
+        replace(event, origin=origin, seq=seq, last_seq=seq, stamp=event.stamp * 100 + seq, replaces=None)
+        for seq, event in enumerate(ordered, start=1)
+    ]
