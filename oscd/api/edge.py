@@ -1,12 +1,11 @@
 """Owns the outermost layer: every request enters and every answer leaves here, a refused one included.
 
-Denies before anything is parsed, counts bodies as they stream in, bounds every wait on the client, adds the
-headers every answer has, writes the request's one log line. Must not know a route or an entry.
+Denies before anything is parsed, counts bodies as they stream in, adds the headers every answer has, writes the
+request's one log line. Must not know a route or an entry, nor wait for a client: the server bounds that.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
@@ -23,11 +22,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-# A client that takes nothing of an answer for this long loses it: buffers are for those who read.
-SEND_SECONDS = 30.0
-# After an early answer the rest of a body is read and dropped for so long, that the client sees the answer
-# and not a reset connection.
-DRAIN_SECONDS = 2.0
+# All that the framework looks at itself. Handlers read the rest from the `Exchange`, so that no key of a caller is
+# in an object of a library, which may show it, and none of them is decoded twice.
+FRAMEWORK_HEADERS = (b"host", b"content-length", b"transfer-encoding")
 # What all requests of one worker together may hold of unfinished bodies.
 MAX_BUFFERED_BYTES = 64 * 1024 * 1024
 
@@ -62,15 +59,11 @@ class Edge:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1000})
-            return
         started = time.perf_counter()
         exchange = exchange_of(scope, self._trusted)
-        body = _Body(self, exchange, receive)
-        answer = _Answer(exchange, body, send, self._guard().cors_headers(exchange))
+        answer = _Answer(exchange, send, self._guard().cors_headers(exchange))
         try:
-            await self._serve(scope, exchange, body, answer)
+            await self._serve(scope, exchange, receive, answer)
         finally:
             self._buffered -= exchange.received
             self._log(
@@ -82,7 +75,7 @@ class Edge:
                 client=exchange.address,
             )
 
-    async def _serve(self, scope: Scope, exchange: Exchange, body: _Body, answer: _Answer) -> None:
+    async def _serve(self, scope: Scope, exchange: Exchange, receive: Receive, answer: _Answer) -> None:
         guard = self._guard()
         try:
             take_origin_form(scope, exchange)
@@ -93,10 +86,19 @@ class Edge:
         if guard.is_preflight(exchange, scope["method"]):
             await answer.preflight()
             return
-        scope["oscd"] = exchange
-        await self._app(scope, body.receive, answer.send)
+        headers = [(name, exchange.headers[name]) for name in FRAMEWORK_HEADERS if name in exchange.headers]
 
-    def take(self, exchange: Exchange, size: int) -> bool:
+        async def counted() -> Message:
+            message = await receive()
+            part = message.get("body")
+            if part and (exchange.refusal is not None or not self._take(exchange, len(part))):
+                # The application sees the end, so that it answers now; the server drops what still comes.
+                return {**message, "body": b"", "more_body": False}
+            return message
+
+        await self._app({**scope, "headers": headers, "oscd": exchange}, counted, answer.send)
+
+    def _take(self, exchange: Exchange, size: int) -> bool:
         """Count a part of a body; False where it must be dropped."""
         if exchange.received + size > self._max_body_bytes:
             exchange.refusal = BodyTooLarge(f"The body exceeds {self._max_body_bytes} bytes.")
@@ -119,68 +121,33 @@ async def held_back(refusal: RequestRefused, exchange: Exchange, throttle: Failu
     return refusal
 
 
-class _Body:
-    """The body of one request as it streams in; knows when it has ended."""
-
-    def __init__(self, edge: Edge, exchange: Exchange, receive: Receive) -> None:
-        self._edge = edge
-        self._exchange = exchange
-        self._receive = receive
-        self.ended = asyncio.Event()
-        self.is_read_by_app = False
-
-    async def receive(self) -> Message:
-        self.is_read_by_app = True
-        return await self._next()
-
-    async def _next(self) -> Message:
-        message = await self._receive()
-        if message["type"] != "http.request":
-            self.ended.set()
-            return message
-        part = message.get("body", b"")
-        if part and (self._exchange.refusal is not None or not self._edge.take(self._exchange, len(part))):
-            message = {**message, "body": b""}
-        if not message.get("more_body", False):
-            self.ended.set()
-        return message
-
-    async def drain(self) -> None:
-        """Let the rest of the body pass, for a while."""
-        try:
-            async with asyncio.timeout(DRAIN_SECONDS):
-                if self.is_read_by_app:
-                    await self.ended.wait()
-                while not self.ended.is_set():
-                    await self._next()
-        except TimeoutError:
-            pass
-
-
 class _Answer:
     """The answer of one request as it leaves."""
 
-    def __init__(
-        self, exchange: Exchange, body: _Body, send: Send, cors_headers: list[tuple[bytes, bytes]]
-    ) -> None:
-        self._body = body
+    def __init__(self, exchange: Exchange, send: Send, cors_headers: list[tuple[bytes, bytes]]) -> None:
         self._send = send
         self._headers = [(b"x-request-id", exchange.request_id.encode("ascii")), *cors_headers]
+        self._left: int | None = None
         self.status = 499  # What a log calls a client that left before it was answered.
 
     async def send(self, message: Message) -> None:
         """Send one ASGI message of the answer.
 
-        Raises:
-            TimeoutError: The client has taken nothing for `SEND_SECONDS`.
+        A body of known length ends with its last byte: the framework's way to end one, an empty message more, costs
+        a way through every layer below.
         """
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            self._left = _length(message["headers"])
             message = {**message, "headers": [*message["headers"], *self._headers]}
-        elif not message.get("more_body", False) and not self._body.ended.is_set():
-            await self._body.drain()
-        async with asyncio.timeout(SEND_SECONDS):
-            await self._send(message)
+        elif self._left is not None:
+            if self._left < 0:
+                return
+            self._left -= len(message.get("body", b""))
+            if self._left == 0:
+                message = {**message, "more_body": False}
+                self._left = -1
+        await self._send(message)
 
     async def refuse(self, refusal: RequestRefused) -> None:
         """Answer with a problem."""
@@ -202,5 +169,12 @@ class _Answer:
 
     async def _whole(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
-        await self.send({"type": "http.response.body", "body": body, "more_body": True})
-        await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+        await self.send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _length(headers: Sequence[tuple[bytes, bytes]]) -> int | None:
+    """How many bytes the body of an answer will have, where the answer says so."""
+    for name, value in headers:
+        if name == b"content-length":
+            return int(value)
+    return None

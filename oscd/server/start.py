@@ -12,15 +12,15 @@ from pathlib import Path
 
 from oscd import __version__
 from oscd.events.salt import ensure_salt, salt_digest, salt_warning
-from oscd.events.sqlite.prepare import NodeClaim, PreparedLog, note_salt, prepare
+from oscd.events.sqlite.prepare import NodeClaim, PreparedLog, keep_open, note_salt, prepare
 from oscd.projections.sqlite import SqliteProjections
 from oscd.server.binding import bind_listeners
 from oscd.server.logs import configure_logging, get_logger
 from oscd.server.process import harden_process
 from oscd.server.settings import Settings
+from oscd.server.spec import LOG_CLOSE_SECONDS, WorkerSpec, worker_main
 from oscd.server.supervisor import run_supervisor
 from oscd.server.tls import tls_context
-from oscd.server.worker import LOG_CLOSE_SECONDS, WorkerSpec, worker_main
 
 
 def start(settings: Settings, warnings: Sequence[str], directory: Path) -> int:
@@ -58,13 +58,14 @@ def _serve(
         salt = _salt(settings, prepared)
         if (loose := salt_warning(settings.salt_file_path)) is not None:
             logger.warning(loose)
-        spec = WorkerSpec(settings, directory, settings.node_id, prepared.file, prepared.origin, salt)
-        status = run_supervisor(
-            worker_main,
-            spec,
-            listeners,
-            on_ready=lambda: logger.info(serving_line(settings)),
-        )
+        kept = keep_open(prepared.file)
+        try:
+            spec = WorkerSpec(settings, directory, settings.node_id, kept.file, prepared.origin, salt)
+            status = run_supervisor(
+                worker_main, spec, listeners, on_ready=lambda: logger.info(serving_line(settings))
+            )
+        finally:
+            kept.close()
         logger.info("oscd has stopped")
         return status
     finally:

@@ -102,11 +102,19 @@ class Steward:
             await asyncio.sleep(self._try_seconds)
 
     async def _repeat(self, duty: Duty) -> None:
+        is_failing = False
         while True:
             try:
                 await duty.run()
             except Exception:
-                _log.exception("duty %s failed; it runs again in %g s", duty.name, duty.interval_seconds)
+                # Said once, however long the trouble lasts: a log on a full disk would only add to it.
+                if not is_failing:
+                    _log.exception("duty %s fails; it is tried every %g s", duty.name, duty.interval_seconds)
+                is_failing = True
+            else:
+                if is_failing:
+                    _log.warning("duty %s works again", duty.name)
+                is_failing = False
             await asyncio.sleep(duty.interval_seconds)
 
 

@@ -1,4 +1,4 @@
-"""Owns one worker process: builds the log, the key ring and the edge from settings, serves, takes all down again.
+"""Owns the work of one worker: builds log, key ring and edge from settings, serves, takes all down again.
 
 One of the two bootstraps that see every folder (the other is `cli/`). Must not hold a rule of its own.
 """
@@ -8,10 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import sys
 import time
-from dataclasses import dataclass
-from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -21,62 +18,28 @@ from oscd.api.call import Limits as RequestLimits
 from oscd.api.guard import Guard
 from oscd.errors import StartRefused
 from oscd.events.derivation_slot import DerivationSlot
-from oscd.events.event import Origin
 from oscd.events.keyring import KeyRing
 from oscd.events.sqlite.checkpoint import INTERVAL_SECONDS as CHECKPOINT_SECONDS
-from oscd.events.sqlite.file import LogFile, Room
+from oscd.events.sqlite.file import Room
 from oscd.events.sqlite.log import SqliteLog
 from oscd.node import Node
 from oscd.projections.sqlite import SqliteProjections
 from oscd.server.connection import Limits as ConnectionLimits
-from oscd.server.control import WorkerControl, run_worker
+from oscd.server.control import WorkerControl
 from oscd.server.listener import hypercorn_config, serve
-from oscd.server.logs import LogSink, configure_logging
+from oscd.server.logs import LogSink
 from oscd.server.settings import Settings, load_settings
+from oscd.server.spec import WorkerSpec
 from oscd.server.steward import Duty, Steward
 from oscd.server.tls import tls_context
-
-LOG_CLOSE_SECONDS = 0.5
 
 _log = logging.getLogger("oscd.worker")
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerSpec:
-    """What the supervisor tells each worker; travels pickled through a pipe, never on a command line.
-
-    Attributes:
-        directory: Where settings are read again when keys are rotated.
-        node_id: This node's name, with the port it really got.
-    """
-
-    settings: Settings
-    directory: Path
-    node_id: str
-    file: LogFile
-    origin: Origin
-    salt: bytes
-
-    def __repr__(self) -> str:
-        """Names the node only: the salt and the settings' secrets have no place in a traceback."""
-        return f"WorkerSpec({self.node_id})"
-
-
-def worker_main(spec: WorkerSpec, listener: socket.socket, channel: socket.socket) -> None:
-    """The main function of a worker process."""
-    settings = spec.settings
-    sink = configure_logging(settings.log_level, settings.log_format, settings.log_file, spec.node_id)
-    try:
-        run_worker(partial(_serve, spec, listener, sink), channel)
-    except Exception as error:
-        # Not left to multiprocessing, which prints a traceback with the error's message, whatever that holds.
-        _log.critical("the worker failed", exc_info=error)
-        sys.exit(1)
-    finally:
-        sink.close(LOG_CLOSE_SECONDS)
-
-
-async def _serve(spec: WorkerSpec, listener: socket.socket, sink: LogSink, control: WorkerControl) -> None:
+async def serve_node(
+    spec: WorkerSpec, listener: socket.socket, sink: LogSink, control: WorkerControl
+) -> None:
+    """Serve until the control says to stop, then close everything."""
     settings = spec.settings
     log = SqliteLog(
         spec.file,
@@ -127,6 +90,8 @@ class _Keys:
     def __init__(self, spec: WorkerSpec) -> None:
         self._directory = spec.directory
         self.guard = guard_of(spec.settings)
+        # A worker that replaces another starts after keys may have been rotated.
+        self.reload()
 
     def reload(self) -> None:
         """Read the settings again; keep the old guard where they cannot be read."""

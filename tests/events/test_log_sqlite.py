@@ -18,7 +18,7 @@ from oscd.errors import StartRefused, Unavailable
 from oscd.events.event import Recorded
 from oscd.events.log import Reading, Writing
 from oscd.events.sqlite import schema
-from oscd.events.sqlite.file import LogFile, Room, WriteLock
+from oscd.events.sqlite.file import KeptOpen, LogFile, Room, WriteLock
 from oscd.events.sqlite.log import SqliteLog
 from oscd.events.sqlite.prepare import NodeClaim, prepare
 from tests.events.log_contract import (
@@ -124,12 +124,29 @@ async def test_nothing_is_acknowledged_into_a_file_that_was_moved(log: SqliteLog
     assert [r.event.key for r in await every_event(log)] == ["before", "after"]
 
 
-async def test_nothing_is_acknowledged_into_a_removed_wal(log: SqliteLog) -> None:
-    """A write-ahead log that was removed under the node takes no more acknowledged writes."""
+@pytest.mark.parametrize("suffix", ["-wal", "-shm"])
+async def test_nothing_is_acknowledged_without_the_files_beside(
+    tmp_path: Path, suffix: str
+) -> None:
+    """While the write-ahead log or its index is not the one all workers share, no write is acknowledged."""
+    prepared = prepare(tmp_path / "log.db", node_id="node-a", projections=Noted())
+    kept = KeptOpen(prepared.file)
+    log = SqliteLog(kept.file, origin=prepared.origin, projections=Noted(), clock=SteppedClock())
+    log.start()
     await append(log, draft("before"))
-    log.file.wal_path.unlink()
+    beside, away = Path(f"{log.file.path}{suffix}"), tmp_path / "away"
+    beside.rename(away)
     with pytest.raises(Unavailable, match="moved, deleted or replaced"):
         await append(log, draft("refused"))
+    beside.write_bytes(b"")
+    with pytest.raises(Unavailable, match="moved, deleted or replaced"):
+        await append(log, draft("refused, as another file is there"))
+    away.replace(beside)
+    await append(log, draft("after"))
+    assert [r.event.key for r in await every_event(log)] == ["before", "after"]
+    await log.close()
+    kept.close()
+    assert not kept.file.wal_path.exists()
 
 
 async def test_a_full_file_loses_the_batch_and_nothing_else(log: SqliteLog) -> None:

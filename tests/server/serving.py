@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -57,7 +58,12 @@ class Served:
 
 @contextmanager
 def serving(
-    app: ASGIFramework, limits: Limits, loop_factory: LoopFactory, *, keep_alive_seconds: float = 20.0
+    app: ASGIFramework,
+    limits: Limits,
+    loop_factory: LoopFactory,
+    *,
+    keep_alive_seconds: float = 20.0,
+    ssl_context: ssl.SSLContext | None = None,
 ) -> Iterator[Served]:
     """Serve `app` until the block ends; then nothing may be left of it."""
     (sock,) = bind_listeners("127.0.0.1", 0, 1)
@@ -74,6 +80,7 @@ def serving(
             config=hypercorn_config(keep_alive_seconds=keep_alive_seconds),
             shutdown=served.shutdown,
             limits=limits,
+            ssl_context=ssl_context,
         )
         served.left_over = asyncio.all_tasks() - {asyncio.current_task()}
         served.ended.set()

@@ -11,7 +11,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from oscd.errors import Unavailable
@@ -40,15 +40,24 @@ class LogFile:
     Attributes:
         path: The database file; its `-wal`, `-shm` and `-write-lock` stand beside it.
         inode: Device and inode the path had when the node started. Only this file is ever written.
+        wal: The same of the write-ahead log; None where nobody keeps it open (`KeptOpen`).
+        shm: The same of the index to it, by which processes see each other's commits.
     """
 
     path: Path
     inode: Inode
+    wal: Inode | None = None
+    shm: Inode | None = None
 
     @property
     def wal_path(self) -> Path:
         """The write-ahead log."""
         return Path(f"{self.path}-wal")
+
+    @property
+    def shm_path(self) -> Path:
+        """The index to the write-ahead log, in memory that all processes share."""
+        return Path(f"{self.path}-shm")
 
     @property
     def lock_path(self) -> Path:
@@ -76,16 +85,17 @@ class LogFile:
             raise
         return connection
 
-    def require_in_place(self, wal: Inode | None = None) -> None:
+    def require_in_place(self) -> None:
         """Make sure that what is written here will be found here again.
 
-        Args:
-            wal: The inode of the write-ahead log in use, where it is known.
-
         Raises:
-            Unavailable: The path, or the write-ahead log beside it, is no longer the file that was opened.
+            Unavailable: The path, or a file that SQLite keeps beside it, is no longer the one of the start.
         """
-        if inode_of(self.path) != self.inode or (wal is not None and inode_of(self.wal_path) != wal):
+        if (
+            inode_of(self.path) != self.inode
+            or (self.wal is not None and inode_of(self.wal_path) != self.wal)
+            or (self.shm is not None and inode_of(self.shm_path) != self.shm)
+        ):
             raise Unavailable(f"{_MOVED}, or restart the node.")
 
     def lack_of_room(self, room: Room) -> str | None:
@@ -135,6 +145,34 @@ def inode_of(path: Path) -> Inode | None:
     except FileNotFoundError:
         return None
     return (status.st_dev, status.st_ino)
+
+
+class KeptOpen:
+    """A connection that is only held, for as long as a node serves.
+
+    It keeps the write-ahead log and its index in being whatever workers come and go, so that each worker can be
+    told their inodes: one that opened others, made anew after somebody removed them, would not see what its
+    neighbours commit. Closed last, it is also what checkpoints at the end.
+
+    Attributes:
+        file: The log, with those inodes.
+
+    Raises:
+        sqlite3.Error, Unavailable: The log cannot be opened.
+    """
+
+    def __init__(self, file: LogFile) -> None:
+        self._connection = file.connect(read_only=True)
+        self.file = replace(file, wal=inode_of(file.wal_path), shm=inode_of(file.shm_path))
+
+    def close(self) -> None:
+        """Let go, under the write lock, because the last to close checkpoints."""
+        lock = WriteLock(self.file.lock_path)
+        try:
+            with lock.held():
+                self._connection.close()
+        finally:
+            lock.close()
 
 
 class WriteLock:

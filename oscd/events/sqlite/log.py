@@ -17,7 +17,7 @@ from oscd.events.log import MicrosecondClock, Projections, Reading, Writing
 from oscd.events.sqlite.batch import BEGIN_SECONDS, Batcher, Job
 from oscd.events.sqlite.checkpoint import checkpoint
 from oscd.events.sqlite.faults import needs_reopen, translated
-from oscd.events.sqlite.file import Inode, LogFile, Room, WriteLock, inode_of
+from oscd.events.sqlite.file import LogFile, Room, WriteLock
 from oscd.events.sqlite.thread import ConnectionThread
 from oscd.events.sqlite.transaction import SqliteReading, SqliteWriting
 
@@ -50,8 +50,7 @@ class SqliteLog:
         self._begin = partial(SqliteWriting, origin=origin, projections=projections, clock=clock)
         self._room = room if room is not None else Room()
         self._lock = WriteLock(file.lock_path)
-        self._wal: Inode | None = None
-        self._writer = ConnectionThread(self._connect_writer, self._close_locked)
+        self._writer = ConnectionThread(file.connect, self._close_locked)
         self._reader = ConnectionThread(partial(file.connect, read_only=True), self._close_locked)
         self._writes = Batcher(self._commit, begin_seconds=begin_seconds)
         self._reads = Batcher(self._view, begin_seconds=begin_seconds)
@@ -104,11 +103,6 @@ class SqliteLog:
         if self.file.wal_size():
             await self._writer.run(self._checkpoint_on_thread)
 
-    def _connect_writer(self) -> sqlite3.Connection:
-        connection = self.file.connect()
-        self._wal = inode_of(self.file.wal_path)
-        return connection
-
     def _close_locked(self, connection: sqlite3.Connection) -> None:
         # The last connection to close checkpoints, so even that happens under the lock.
         with self._lock.held():
@@ -116,7 +110,7 @@ class SqliteLog:
 
     def _checkpoint_on_thread(self, connection: sqlite3.Connection) -> None:
         with self._lock.held():
-            self.file.require_in_place(self._wal)
+            self.file.require_in_place()
             checkpoint(connection, self.file.wal_size())
 
     async def _commit(self, jobs: Sequence[Job]) -> None:
@@ -138,7 +132,7 @@ class SqliteLog:
             begun = [job for job in jobs if job.begin()]
             if not begun:
                 return
-            self.file.require_in_place(self._wal)
+            self.file.require_in_place()
             lack = self.file.lack_of_room(self._room)
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -153,7 +147,7 @@ class SqliteLog:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
-            self.file.require_in_place(self._wal)
+            self.file.require_in_place()
 
 
 def _run_command(job: Job, writing: SqliteWriting) -> None:

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from oscd.errors import StartRefused
+from oscd.errors import StartRefused, Unavailable
 from oscd.events.event import Origin
 from oscd.events.log import Projections, scan
 from oscd.events.sqlite import schema
-from oscd.events.sqlite.file import LogFile, WriteLock, configure, inode_of
+from oscd.events.sqlite.file import KeptOpen, LogFile, WriteLock, configure, inode_of
 from oscd.events.sqlite.transaction import SqliteReading
 
 Progress = Callable[[int], None]
@@ -133,6 +133,18 @@ def reproject(
         if progress is not None:
             progress(recorded.offset)
     schema.write_meta(connection, "projections", projections.version)
+
+
+def keep_open(file: LogFile) -> KeptOpen:
+    """Hold a prepared log for as long as workers serve from it; the caller closes it after them.
+
+    Raises:
+        StartRefused: It cannot be opened.
+    """
+    try:
+        return KeptOpen(file)
+    except (sqlite3.Error, Unavailable) as error:
+        raise StartRefused(f"OSC_DATABASE_PATH: the log cannot be used: {error}.") from error
 
 
 def note_salt(file: LogFile, digest: bytes) -> None:
