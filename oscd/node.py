@@ -145,42 +145,9 @@ class Node:
         command = Delete(environment, key, event_id, cipher.key_id, caller, preconditions)
         return await self._write(command, cipher, user_key)
 
-    async def page(
-        self,
-        filters: Filters,
-        user_key: str,
-        *,
-        after: tuple[str, str],
-        upto: int | None,
-        bounds: tuple[int, int],
-    ) -> tuple[list[Opened], Page]:
-        """The next entries the key opens, as they stood at one offset.
-
-        Args:
-            after: Where the page before ended.
-            upto: The offset the list is cut at; None cuts it at the head, which the page tells.
-            bounds: Most entries and most bytes of ciphertext to look at.
-
-        Raises:
-            TooManyRequests, Unavailable: Not now.
-        """
-        cipher = self._keyring.recall(user_key)
-        if cipher is None:
-            # A list of nothing costs no derivation.
-            page = await self._log.read(
-                lambda reading: entries_of_page(reading, filters, after, upto, (1, 1))
-            )
-            if not page.found and page.next_after is None:
-                return [], page
-            cipher = await self._keyring.derive(user_key)
-        key_id = cipher.key_id
-        page = await self._log.read(
-            lambda reading: entries_of_page(reading, filters, after, upto, bounds, key_id=key_id)
-        )
-        opened = await asyncio.to_thread(_open_each, cipher, page)
-        if opened:
-            self._keyring.remember(user_key, cipher)
-        return opened, page
+    def list(self, filters: Filters, user_key: str) -> Listing:
+        """The entries the key opens, to be read page by page."""
+        return Listing(self._log, self._keyring, filters, user_key)
 
     async def statistics(self) -> Statistics:
         """How many entries there are, whoever owns them.
@@ -227,6 +194,54 @@ class Node:
         written = await self._log.write(run, size=size)
         self._keyring.remember(user_key, cipher)
         return written
+
+
+class Listing:
+    """One list for one caller: cut at one offset and opened with one derived key, however many pages it has."""
+
+    def __init__(
+        self, log: EventLog[sqlite3.Connection], keyring: KeyRing, filters: Filters, user_key: str
+    ) -> None:
+        self._log = log
+        self._keyring = keyring
+        self._filters = filters
+        self._user_key = user_key
+        self._cipher: Cipher | None = None
+        self._upto: int | None = None
+
+    async def page(
+        self, after: tuple[str, str], most_entries: int, most_bytes: int
+    ) -> tuple[list[Opened], tuple[str, str] | None]:
+        """The next entries the key opens, and where the ones after them begin; None at the end.
+
+        Args:
+            after: Where the page before ended.
+            most_entries, most_bytes: Entries, and bytes of ciphertext, to look at.
+
+        Raises:
+            TooManyRequests, Unavailable: Not now. Only the first page needs a key derived.
+        """
+        cipher = self._cipher or self._keyring.recall(self._user_key)
+        if cipher is None:
+            # A list of nothing costs no derivation.
+            page = await self._read(after, (1, 1))
+            if not page.found and page.next_after is None:
+                return [], None
+            cipher = await self._keyring.derive(self._user_key)
+        self._cipher = cipher
+        page = await self._read(after, (most_entries, most_bytes), cipher.key_id)
+        self._upto = page.upto
+        opened = await asyncio.to_thread(_open_each, cipher, page)
+        if opened:
+            self._keyring.remember(self._user_key, cipher)
+        return opened, page.next_after
+
+    async def _read(
+        self, after: tuple[str, str], bounds: tuple[int, int], key_id: bytes | None = None
+    ) -> Page:
+        return await self._log.read(
+            lambda reading: entries_of_page(reading, self._filters, after, self._upto, bounds, key_id=key_id)
+        )
 
 
 def _live(reading: Reading[sqlite3.Connection], environment: str, key: str) -> Entry | None:

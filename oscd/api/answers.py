@@ -30,12 +30,10 @@ def json_answer(
     Args:
         store: Whether caches may keep it; never where it holds a value.
     """
-    response = Response(body, status, content_type="application/json")
-    if headers:
-        response.headers.update(headers)
+    sent = [("Content-Type", "application/json"), *(headers or {}).items()]
     if not store:
-        response.headers.set(*NO_STORE)
-    return response
+        sent.append(NO_STORE)
+    return Response(body, status, headers=sent)
 
 
 def problem_answer(refusal: RequestRefused, extensions: Mapping[str, object] | None = None) -> Response:

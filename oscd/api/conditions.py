@@ -11,7 +11,7 @@ from oscd.events.event import EventRef
 
 _TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
 # A list may have empty elements (RFC 9110 §5.6.1.2), and a tag may hold a comma.
-_TAGS = re.compile(rf"[ \t,]*{_TAG.pattern}(?:[ \t]*,[ \t,]*(?:{_TAG.pattern})?)*[ \t]*")
+_TAGS = re.compile(rf"[ \t,]*{_TAG.pattern}(?:[ \t]*,[ \t,]*{_TAG.pattern})*[ \t,]*")
 
 
 def entity_tag(winner: EventRef) -> bytes:

@@ -42,7 +42,7 @@ from oscd.errors import (
     UnsupportedMedia,
 )
 from oscd.listing import START, Filters
-from oscd.node import Node, Opened, Written
+from oscd.node import Listing, Node, Opened, Written
 
 # One part of a streamed list: what a client that reads nothing can make the node hold, several times over.
 PART_ENTRIES = 200
@@ -110,7 +110,11 @@ LIST = Operation(
     "GET",
     "/configs",
     "List the entries the user key opens, by environment and key",
-    {200: Answer("The entries; with their times where `mode=full`", EntryShort, ("Link", "X-Request-ID"), many=True)},
+    {
+        200: Answer(
+            "The entries; with their times where `mode=full`", EntryShort, ("Link", "X-Request-ID"), many=True
+        )
+    },
     query=ListQuery,
     headers=("X-OSC-After", "X-Request-ID"),
     refusals=_GUARDS,
@@ -146,9 +150,9 @@ class Configs:
 
     async def read(self, call: Call) -> Response:
         """`GET /configs/{key}`."""
-        await self._wait(call)
         query = call.query_as(EntryQuery)
         unless = preconditions_of(call.exchange).if_none_match
+        await self._wait(call)
         opened = await self.node.read(query.environment, call.key, call.user_key)
         headers = {"ETag": entity_tag(opened.entry.winner).decode("ascii")}
         if unless is not None and unless & {opened.entry.winner.tag, "*"}:
@@ -183,15 +187,15 @@ class Configs:
 
     async def list(self, call: Call) -> Response:
         """`GET /configs`."""
-        await self._wait(call)
         query = call.query_as(ListQuery)
-        pages = _Pages(self.node, _filters(query), call.user_key)
+        start = _cursor(query.cursor)
+        await self._wait(call)
+        listing = self.node.list(_filters(query), call.user_key)
         if query.limit is not None:
-            return await _one_page(pages, query)
+            return await _one_page(listing, query, start, query.limit)
         # The first part is read before the status goes out, so that a refusal is still one.
-        first = await pages.next(START, PART_ENTRIES, PART_BYTES)
-        to_json = _to_json(query)
-        parts = _parts(pages, first, to_json) if call.method != "HEAD" else b""
+        first = await listing.page(start, PART_ENTRIES, PART_BYTES)
+        parts = _parts(listing, first, _to_json(query)) if call.method != "HEAD" else b""
         response = Response(parts, 200, content_type="application/json")
         response.headers["Cache-Control"] = "no-store"
         response.timeout = None  # A long list is bounded part by part, by the edge, and not as a whole.
@@ -202,51 +206,34 @@ class Configs:
             await self.node.wait_for(call.after)
 
 
-@dataclass(slots=True)
-class _Pages:
-    """One list, cut at one offset however many pages it has."""
-
-    node: Node
-    filters: Filters
-    user_key: str
-    upto: int | None = None
-
-    async def next(
-        self, after: tuple[str, str], entries: int, size: int
-    ) -> tuple[list[Opened], tuple[str, str] | None]:
-        """Some entries past `after`, and where the ones after them begin."""
-        opened, page = await self.node.page(
-            self.filters, self.user_key, after=after, upto=self.upto, bounds=(entries, size)
-        )
-        self.upto = page.upto
-        return opened, page.next_after
-
-
 async def _parts(
-    pages: _Pages,
+    listing: Listing,
     first: tuple[list[Opened], tuple[str, str] | None],
     to_json: Callable[[Opened], bytes],
 ) -> AsyncIterator[bytes]:
     opened, after = first
+    del first
     separator = b"["
     while True:
         if opened:
-            yield separator + b",".join(map(to_json, opened))
+            part = separator + b",".join(map(to_json, opened))
+            opened = []  # While a slow client takes the part, nothing else of it shall be held.
+            yield part
             separator = b","
         if after is None:
             break
-        opened, after = await pages.next(after, PART_ENTRIES, PART_BYTES)
+        opened, after = await listing.page(after, PART_ENTRIES, PART_BYTES)
     yield b"[]" if separator == b"[" else b"]"
 
 
-async def _one_page(pages: _Pages, query: ListQuery) -> Response:
+async def _one_page(
+    listing: Listing, query: ListQuery, after: tuple[str, str] | None, limit: int
+) -> Response:
     """At most `limit` entries, and a link to the next page where there may be one."""
-    assert query.limit is not None
-    after: tuple[str, str] | None = _cursor(query.cursor)
     found: list[Opened] = []
     size = 0
-    while after is not None and len(found) < query.limit and size < PAGE_BYTES:
-        opened, after = await pages.next(after, query.limit - len(found), PAGE_BYTES - size)
+    while after is not None and len(found) < limit and size < PAGE_BYTES:
+        opened, after = await listing.page(after, limit - len(found), PAGE_BYTES - size)
         found += opened
         size += sum(len(one.value_json) for one in opened)
     body = b"[" + b",".join(map(_to_json(query), found)) + b"]"

@@ -128,6 +128,7 @@ class _Answer:
         self._send = send
         self._headers = [(b"x-request-id", exchange.request_id.encode("ascii")), *cors_headers]
         self._left: int | None = None
+        self._is_ended = False
         self.status = 499  # What a log calls a client that left before it was answered.
 
     async def send(self, message: Message) -> None:
@@ -140,13 +141,13 @@ class _Answer:
             self.status = message["status"]
             self._left = _length(message["headers"])
             message = {**message, "headers": [*message["headers"], *self._headers]}
+        elif self._is_ended:
+            return
         elif self._left is not None:
-            if self._left < 0:
-                return
             self._left -= len(message.get("body", b""))
             if self._left == 0:
                 message = {**message, "more_body": False}
-                self._left = -1
+                self._is_ended = True
         await self._send(message)
 
     async def refuse(self, refusal: RequestRefused) -> None:

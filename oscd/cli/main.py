@@ -10,6 +10,7 @@ import click
 
 from oscd import __version__
 from oscd.cli.config import show_config
+from oscd.cli.import_legacy import import_legacy
 from oscd.cli.offline import rebuild, verify
 from oscd.errors import OscdError
 from oscd.server.settings import Settings, load_settings
@@ -48,6 +49,7 @@ def config(*, as_json: bool) -> None:
 
 commands.add_command(verify)
 commands.add_command(rebuild)
+commands.add_command(import_legacy)
 
 
 def _settings() -> tuple[Settings, list[str]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from oscd.cli.progress import progress
 from oscd.errors import StartRefused
 from oscd.events.sqlite import schema
 from oscd.events.sqlite.file import LogFile, WriteLock, configure, inode_of
@@ -37,7 +38,7 @@ def verify() -> None:
     """
     with _reading(_database()) as connection:
         events = SqliteReading(connection).head()
-        with _progress("Verifying", 2 * events) as tell:
+        with progress("Verifying", 2 * events) as tell:
             found = _findings(connection, tell, events)
             shown = list(itertools.islice(found, MAX_FINDINGS))
     for finding in shown:
@@ -79,7 +80,7 @@ def rebuild() -> None:
     try:
         with lock.held(), _writing(file) as connection:
             events = SqliteReading(connection).head()
-            with _progress("Rebuilding", events) as tell:
+            with progress("Rebuilding", events) as tell:
                 reproject(connection, SqliteProjections(), tell)
     finally:
         lock.close()
@@ -141,24 +142,3 @@ def _translated(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise StartRefused(f"OSC_DATABASE_PATH={path}: {error}.") from error
-
-
-@contextmanager
-def _progress(label: str, length: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, told how far the work is; silent elsewhere."""
-    bar = click.progressbar(
-        length=length,
-        label=label,
-        file=sys.stderr,
-        update_min_steps=max(1, length // 200),
-        hidden=not sys.stderr.isatty(),
-    )
-    with bar:
-        done = 0
-
-        def tell(now: int) -> None:
-            nonlocal done
-            bar.update(now - done)
-            done = now
-
-        yield tell

@@ -1,0 +1,244 @@
+"""The edge without a socket: raw ASGI calls on a real log, so that a test decides every byte of a request."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from oscd.api.app import EdgeRules, create_app
+from oscd.api.call import Limits
+from oscd.api.edge import Edge, Message
+from oscd.api.guard import Guard
+from oscd.events.cipher import Cipher
+from oscd.events.derivation_slot import DerivationSlot
+from oscd.events.keyring import KeyRing
+from oscd.events.sqlite.log import SqliteLog
+from oscd.events.sqlite.prepare import prepare
+from oscd.node import Node
+from oscd.projections.sqlite import SqliteProjections
+
+USER_KEY = "correct-horse-battery"
+OTHER_KEY = "staple-of-another-tenant"
+PATIENCE = 20.0
+"""Seconds after which a test gives up on something that should happen at once."""
+
+Header = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What came back."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    def json(self) -> Any:  # noqa: ANN401 - whatever JSON can say
+        return json.loads(self.body)
+
+    def header(self, name: str) -> str | None:
+        found = [value for given, value in self.headers if given == name]
+        assert len(found) <= 1, f"{name} came {len(found)} times"
+        return found[0] if found else None
+
+
+class Answer:
+    """An answer as it arrives; whether the client takes its parts is the test's to say."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: list[tuple[str, str]] = []
+        self.parts: list[bytes] = []
+        self.ended = False
+        self.takes = asyncio.Event()
+        self.takes.set()
+        self.part_came = asyncio.Event()
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.headers = [(name.decode().lower(), value.decode("latin-1")) for name, value in message["headers"]]
+            return
+        self.parts.append(message.get("body", b""))
+        self.ended = not message.get("more_body", False)
+        self.part_came.set()
+        await self.takes.wait()
+
+    def whole(self) -> Answered:
+        return Answered(self.status, self.headers, b"".join(self.parts))
+
+
+@dataclass(slots=True)
+class Site:
+    """An edge over a real log.
+
+    Attributes:
+        lines: The log line of each request.
+        derived: Each user key that was stretched, in order.
+    """
+
+    app: Edge
+    node: Node
+    log: SqliteLog
+    lines: list[dict[str, object]] = field(default_factory=list)
+    derived: list[str] = field(default_factory=list)
+
+    async def ask(
+        self,
+        method: str,
+        target: str | bytes,
+        *headers: Header,
+        body: object = None,
+        chunks: Sequence[bytes] = (b"",),
+        user_key: str | None = USER_KEY,
+        scheme: str = "http",
+        peer: str = "192.0.2.1",
+    ) -> Answered:
+        """Send one request and give the whole answer.
+
+        Args:
+            target: As it stands in the request line.
+            headers: Replace a header of the same name that would be sent otherwise (`Host`, `X-User-Key`).
+            body: Sent as JSON.
+            chunks: Parts of a raw body, where `body` is None.
+        """
+        answer = Answer()
+        parts = chunks if body is None else (json.dumps(body).encode(),)
+        sending = [{"type": "http.request", "body": part, "more_body": True} for part in parts]
+        sending[-1]["more_body"] = False
+        async with asyncio.timeout(PATIENCE):
+            await self.app(
+                http_scope(method, target, headers, user_key, scheme, peer), _receiver(sending), answer.send
+            )
+        assert answer.ended
+        return answer.whole()
+
+    async def create(self, key: str, value: object = "v", environment: str = "e", **more: object) -> Answered:
+        """Create an entry that must not exist yet."""
+        user_key = str(more.pop("user_key", USER_KEY))
+        answered = await self.ask(
+            "POST",
+            "/configs",
+            body={"key": key, "value": value, "environment": environment, **more},
+            user_key=user_key,
+        )
+        assert answered.status == 201, answered.body
+        return answered
+
+    async def state(self) -> tuple[int, Any]:
+        """Where the log stands and what `/stats` says: equal means that nothing was changed."""
+        head = await self.log.read(lambda reading: reading.head())
+        return head, await self.node.statistics()
+
+
+def http_scope(
+    method: str,
+    target: str | bytes,
+    headers: Sequence[Header] = (),
+    user_key: str | None = USER_KEY,
+    scheme: str = "http",
+    peer: str = "192.0.2.1",
+) -> dict[str, Any]:
+    """The scope Hypercorn makes of such a request."""
+    raw = target.encode("ascii") if isinstance(target, str) else target
+    raw_path, _, query_string = raw.partition(b"?")
+    own = [("host", "localhost:9000"), *([] if user_key is None else [("x-user-key", user_key)])]
+    given = {name.lower() for name, _ in headers}
+    sent = [*(pair for pair in own if pair[0] not in given), *headers]
+    return {
+        "type": "http",
+        "http_version": "1.1",
+        "method": method,
+        "scheme": scheme,
+        "path": unquote(raw_path.decode("ascii")),
+        "raw_path": raw_path,
+        "query_string": query_string,
+        "root_path": "",
+        "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in sent],
+        "client": (peer, 50000),
+        "server": ("127.0.0.1", 9000),
+        "extensions": {},
+    }
+
+
+def assert_problem(answered: Answered, status: int) -> dict[str, Any]:
+    """Check that an answer is a problem of that status as contract §3 has it, and give its members."""
+    assert answered.status == status, answered.body
+    assert answered.header("content-type") == "application/problem+json"
+    problem: dict[str, Any] = answered.json()
+    assert problem["status"] == status
+    assert problem["type"].startswith("urn:oscd:problem:")
+    assert isinstance(problem["title"], str)
+    assert isinstance(problem["detail"], str)
+    assert problem["detail"]
+    for error in problem.get("errors", []):
+        assert set(error) == {"loc", "msg"}
+        assert isinstance(error["loc"], list)
+        assert isinstance(error["msg"], str)
+    return problem
+
+
+@asynccontextmanager
+async def opened_site(
+    directory: Path,
+    *,
+    api_keys: tuple[bytes, ...] = (),
+    hosts: frozenset[str] | None = None,
+    origins: frozenset[str] = frozenset(),
+    trusted_proxies: Sequence[str] = (),
+    max_body_bytes: int = 64 * 1024,
+) -> AsyncIterator[Site]:
+    """Build what a worker builds, with a cheap stretching of keys in place of PBKDF2."""
+    projections = SqliteProjections()
+    prepared = prepare(directory / "log.db", node_id="tested", projections=projections)
+    microseconds = iter(range(1_700_000_000_000_000, 2_000_000_000_000_000, 1_000_003))
+    log = SqliteLog(
+        prepared.file, origin=prepared.origin, projections=projections, clock=lambda: next(microseconds)
+    )
+    derived: list[str] = []
+
+    def derive(user_key: str, salt: bytes) -> Cipher:
+        derived.append(user_key)
+        return Cipher.of_derived(hashlib.sha256(salt + user_key.encode()).digest())
+
+    keyring = KeyRing(bytes(64), slot=DerivationSlot(directory / "slot"), derive=derive)
+    node = Node(log, keyring)
+    lines: list[dict[str, object]] = []
+    app = create_app(
+        node,
+        probe=log.probe,
+        rules=EdgeRules(
+            guard=lambda: Guard(api_keys, hosts, origins),
+            limits=Limits(min_user_key_length=8, max_body_bytes=max_body_bytes),
+            trusted_proxies=[ip_network(network) for network in trusted_proxies],
+        ),
+        version="0",
+        log=lambda **fields: lines.append(fields),
+    )
+    log.start()
+    try:
+        yield Site(app, node, log, lines, derived)
+    finally:
+        await keyring.close()
+        await log.close()
+
+
+def _receiver(messages: Sequence[Message]) -> Callable[[], Any]:
+    waiting = iter(messages)
+
+    async def receive() -> Message:
+        message = next(waiting, None)
+        if message is None:
+            await asyncio.Event().wait()  # the client stays connected and says no more
+            raise AssertionError("unreachable")
+        return message
+
+    return receive

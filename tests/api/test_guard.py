@@ -1,0 +1,181 @@
+"""Who may ask: host names, page origins and API keys, decided on headers alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from oscd.api.exchange import exchange_of
+from oscd.api.guard import OPEN_PATHS, SAFE_METHODS, Guard
+from oscd.errors import BadRequest, Forbidden
+from tests.api.asgi import Header, assert_problem, http_scope, opened_site
+
+KEYLESS_ON_LOOPBACK = Guard((), frozenset({"config.example", "port.example:8443"}), frozenset({"https://ui.example"}))
+HARMLESS = [
+    "localhost",
+    "localhost:9000",
+    "LOCALHOST",
+    "127.0.0.1",
+    "127.0.0.1:9000",
+    "192.0.2.7:1",
+    "[::1]",
+    "[::1]:9000",
+    "[2001:db8::1]:9000",
+    "oscd",
+    "oscd:9000",
+    "config.example",
+    "Config.Example:9000",
+    "port.example:8443",
+]
+REBOUND = [
+    "",
+    "evil.example",
+    "evil.example:9000",
+    "localhost.evil.example",
+    "127.0.0.1.evil.example",
+    "port.example:9000",
+    "evil.config.example",
+    "localhost.",
+    "evil.example.",
+    "x:evil.example",
+    "localhost:9000@evil.example",
+    "[evil.example]",
+    "[::1].evil.example",
+    "[::1",
+    "127.0.0.1 .evil.example",
+    ":9000",
+]
+
+
+def admit(guard: Guard, method: str, path: str, *headers: Header, scheme: str = "http") -> None:
+    guard.admit(exchange_of(http_scope(method, path, headers, None, scheme), ()), method, path)
+
+
+@pytest.mark.parametrize("host", HARMLESS)
+def test_a_name_nobody_can_rebind_is_served(host: str) -> None:
+    """IP literals, `localhost`, single labels and listed names pass, with any port and in any case."""
+    admit(KEYLESS_ON_LOOPBACK, "GET", "/configs", ("host", host))
+
+
+@pytest.mark.parametrize("host", REBOUND)
+@pytest.mark.parametrize(("method", "path"), [("GET", "/configs"), ("GET", "/health"), ("OPTIONS", "/"), ("POST", "/")])
+def test_a_name_that_may_be_rebound_is_refused_on_every_path(host: str, method: str, path: str) -> None:
+    """Any other name, whatever it is made to look like, is refused, and so is none."""
+    with pytest.raises(Forbidden, match="OSC_ALLOWED_HOSTS"):
+        admit(KEYLESS_ON_LOOPBACK, method, path, ("host", host))
+
+
+@pytest.mark.parametrize("host", REBOUND)
+def test_where_hosts_are_not_checked_any_is_served(host: str) -> None:
+    """A node that asks for an API key, or faces a network, is asked by names it cannot know."""
+    admit(Guard((), None, frozenset()), "GET", "/configs", ("host", host))
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "BREW"])
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "null",
+        "",
+        "http://evil.example",
+        "https://localhost:9000",
+        "http://localhost",
+        "http://localhost:9001",
+        "http://localhost:9000.evil.example",
+        "http://ui.example",
+        "https://ui.example:443",
+        "https://ui.example.evil.example",
+    ],
+)
+def test_a_foreign_page_changes_nothing(method: str, origin: str) -> None:
+    """On a keyless node no method but the safe ones passes with an `Origin` not its own and not listed."""
+    with pytest.raises(Forbidden, match="Origin"):
+        admit(KEYLESS_ON_LOOPBACK, method, "/configs", ("origin", origin))
+
+
+@pytest.mark.parametrize("origin", ["http://localhost:9000", "HTTP://LocalHost:9000", "https://ui.example"])
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+def test_its_own_and_listed_pages_may_write(method: str, origin: str) -> None:
+    """The node's own origin and a listed one pass."""
+    admit(KEYLESS_ON_LOOPBACK, method, "/configs", ("origin", origin))
+
+
+@pytest.mark.parametrize("method", sorted(SAFE_METHODS))
+def test_a_foreign_page_may_send_what_changes_nothing(method: str) -> None:
+    """A safe method passes from any origin; whether its answer may be read the browser decides by CORS."""
+    admit(KEYLESS_ON_LOOPBACK, method, "/configs", ("origin", "http://evil.example"))
+
+
+def test_with_an_api_key_the_origin_does_not_matter() -> None:
+    """Whoever holds the key may come from any page; a foreign page does not hold it."""
+    guard = Guard((b"k1", b"k2"), None, frozenset())
+    admit(guard, "POST", "/configs", ("origin", "http://evil.example"), ("x-api-key", "k2"))
+    for wrong in ("", "k", "k11", "K1", "k1\xff"):
+        with pytest.raises(Forbidden, match="X-API-Key"):
+            admit(guard, "POST", "/configs", ("x-api-key", wrong))
+
+
+@pytest.mark.parametrize("path", sorted(OPEN_PATHS))
+def test_the_services_own_pages_need_no_api_key(path: str) -> None:
+    """Probes and documentation are open, any other spelling of their paths is not."""
+    guard = Guard((b"k1",), None, frozenset())
+    admit(guard, "GET", path)
+    for other in (path + "/", "/" + path, path + "x"):
+        if other not in OPEN_PATHS:
+            with pytest.raises(Forbidden):
+                admit(guard, "GET", other)
+
+
+@pytest.mark.parametrize("name", ["host", "origin", "x-api-key"])
+def test_a_header_that_decides_comes_once(name: str) -> None:
+    """Where one of them says two things, nothing is decided by either."""
+    guard = Guard((b"localhost",), frozenset({"evil.example"}), frozenset({"*"}))
+    with pytest.raises(BadRequest, match=name):
+        admit(guard, "POST", "/configs", (name, "evil.example"), (name, "localhost"), ("x-api-key", "localhost"))
+
+
+async def test_cors_headers_go_to_listed_origins_on_every_answer(tmp_path: Path) -> None:
+    """A listed page can read success, refusals of every layer and the headers of contract §4; any answer varies."""
+    async with opened_site(tmp_path, origins=frozenset({"https://ui.example"}), api_keys=(b"key",)) as site:
+        origin, key = ("origin", "https://ui.example"), ("x-api-key", "key")
+        for target, status in (("/configs", 200), ("/configs/k", 422), ("/nothing", 404), ("/configs?limit=x", 422)):
+            answered = await site.ask("GET", target, origin, key)
+            assert answered.status == status
+            assert answered.header("access-control-allow-origin") == "https://ui.example"
+            assert answered.header("access-control-expose-headers") == (
+                "ETag, Location, Link, Retry-After, X-Request-ID, X-OSC-Position"
+            )
+            assert answered.header("vary") == "Origin"
+        refused = await site.ask("GET", "/configs", origin)
+        assert_problem(refused, 403)
+        assert refused.header("access-control-allow-origin") == "https://ui.example"
+        foreign = await site.ask("GET", "/configs", ("origin", "https://evil.example"), key)
+        assert foreign.status == 200
+        assert foreign.header("access-control-allow-origin") is None
+        assert foreign.header("vary") == "Origin"
+        assert (await site.ask("GET", "/configs", key)).header("access-control-allow-origin") is None
+
+
+async def test_a_preflight_is_answered_for_listed_origins_only(tmp_path: Path) -> None:
+    """A listed page learns without any key what it may send: every method and every request header there is."""
+    async with opened_site(tmp_path, origins=frozenset({"https://ui.example"}), api_keys=(b"key",)) as site:
+        asks = ("access-control-request-method", "PUT")
+        allowed = await site.ask("OPTIONS", "/configs/k", ("origin", "https://ui.example"), asks, user_key=None)
+        assert (allowed.status, allowed.body) == (204, b"")
+        assert allowed.header("access-control-allow-origin") == "https://ui.example"
+        for name in ("X-API-Key", "X-User-Key", "If-Match", "If-None-Match", "X-OSC-After", "Content-Type", "X-Actor"):
+            assert name in str(allowed.header("access-control-allow-headers"))
+        for method in ("GET", "POST", "PUT", "DELETE"):
+            assert method in str(allowed.header("access-control-allow-methods"))
+        foreign = await site.ask("OPTIONS", "/configs/k", ("origin", "https://evil.example"), asks, user_key=None)
+        assert foreign.status == 200
+        assert not any(name.startswith("access-control") for name, _ in foreign.headers)
+
+
+async def test_any_origin_may_read_where_all_are_listed(tmp_path: Path) -> None:
+    """With `*` each origin is named in its answer, `null` too."""
+    async with opened_site(tmp_path, origins=frozenset({"*"}), api_keys=(b"key",)) as site:
+        for origin in ("https://any.example", "null"):
+            answered = await site.ask("GET", "/health", ("origin", origin))
+            assert answered.header("access-control-allow-origin") == origin
