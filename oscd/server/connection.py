@@ -18,7 +18,7 @@ from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
 
-from oscd.server.exchange import ExchangeGuard
+from oscd.server.bounds import BoundedApp
 
 _log = logging.getLogger("oscd.listener")
 
@@ -124,10 +124,10 @@ class Connection:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         service = self._service
-        guard = ExchangeGuard(
+        app = BoundedApp(
             service.app, stall_seconds=service.limits.stall_seconds, abort=self.abort, spawn=self.spawn
         )
-        await _Server(guard, service.loop, service.config, service.context, {}, reader, writer)
+        await _Server(app, service.loop, service.config, service.context, {}, reader, writer)
 
     def _lost(self) -> None:
         if self._task is not None and not self._task.done():

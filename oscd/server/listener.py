@@ -19,8 +19,8 @@ from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
 
+from oscd.server.bounds import install_bounded_buffer
 from oscd.server.connection import Connection, Limits, Service
-from oscd.server.exchange import install_bounded_buffer
 
 _log = logging.getLogger("oscd.listener")
 

@@ -87,7 +87,7 @@ def install_bounded_buffer() -> None:
     hypercorn_h2.StreamBuffer = BoundedStreamBuffer  # type: ignore[misc]
 
 
-class ExchangeGuard:
+class BoundedApp:
     """An application as Hypercorn calls it, for one connection.
 
     Args:
@@ -122,23 +122,23 @@ class ExchangeGuard:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008, "reason": None})
             return
-        exchange = _Exchange(self, scope, receive, send)
+        bounded = _Bounded(self, scope, receive, send)
         try:
             with suppress(ClientStalled):  # for the application to see; it is no fault of its own
-                await self.app(scope, exchange.receive, exchange.send)
+                await self.app(scope, bounded.receive, bounded.send)
         finally:
-            exchange.discard_rest()
+            bounded.discard_rest()
 
 
-class _Exchange:
+class _Bounded:
     """One request and its response."""
 
-    __slots__ = ("_guard", "_receive", "_received", "_send")
+    __slots__ = ("_bounds", "_receive", "_received", "_send")
 
     def __init__(
-        self, guard: ExchangeGuard, scope: HTTPScope, receive: ASGIReceiveCallable, send: ASGISendCallable
+        self, bounds: BoundedApp, scope: HTTPScope, receive: ASGIReceiveCallable, send: ASGISendCallable
     ) -> None:
-        self._guard = guard
+        self._bounds = bounds
         self._receive = receive
         self._send = send
         self._received = asyncio.Event()
@@ -164,7 +164,7 @@ class _Exchange:
     def discard_rest(self) -> None:
         """Take in and drop what the client still sends of its request, if anything."""
         if not self._received.is_set():
-            self._guard.spawn(self._discard())
+            self._bounds.spawn(self._discard())
 
     async def _discard(self) -> None:
         while not self._received.is_set():
@@ -182,10 +182,10 @@ class _Exchange:
 
     async def _send_bounded(self, message: ASGISendEvent) -> None:
         try:
-            async with asyncio.timeout(self._guard.stall_seconds):
+            async with asyncio.timeout(self._bounds.stall_seconds):
                 await self._send(message)
         except TimeoutError as error:
-            self._guard.abort()
+            self._bounds.abort()
             raise ClientStalled("the client does not read") from error
 
 
