@@ -118,6 +118,7 @@ class _Generator:
     """The requests of one run, and the times their answers took."""
 
     def __init__(self, load: Load) -> None:
+        assert load.request.encode("latin-1").count(NUMBER) <= 1
         head, mark, tail = load.request.encode("latin-1").partition(NUMBER)
         self._head, self._mark, self._tail = head, mark, tail
         self._load = load

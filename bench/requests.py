@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from bench.fill import ENVIRONMENT, USER_KEY, VALUE
+from bench.fill import ENVIRONMENT, USER_KEY, VALUE, key
 from bench.load import NUMBER
 
 _NUMBER = NUMBER.decode()
@@ -33,7 +33,8 @@ def create(prefix: str) -> str:
 
 READ = head("GET", f"/configs/entry-{_NUMBER}?environment={ENVIRONMENT}")
 UPDATE = with_body("PUT", f"/configs/entry-{_NUMBER}?environment={ENVIRONMENT}", {"value": VALUE})
-FLOOD = head("GET", f"/configs/entry-0000000000?environment={ENVIRONMENT}", f"nobody's key {_NUMBER}")
+# Entry 1, as the key of entry 0 would be taken for the number.
+FLOOD = head("GET", f"/configs/{key(1)}?environment={ENVIRONMENT}", f"nobody's key {_NUMBER}")
 
 BARE_GET = head("GET", "/entry")
 BARE_POST = create("echo").replace("/configs", "/echo", 1)

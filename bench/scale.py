@@ -18,7 +18,7 @@ class Scale:
     """
 
     rounds: int = 5
-    seconds: float = 3.0
+    seconds: float = 2.0
     calls: int = 2000
     few: int = 100
     many: int = 100_000

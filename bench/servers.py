@@ -115,7 +115,8 @@ def _wait(process: subprocess.Popen[bytes], find_port: Callable[[], int | None])
 
 def _port_told(lines: Path) -> int | None:
     """The port in the line with which oscd says that it serves."""
-    for line in lines.read_bytes().splitlines():
+    # What follows the last newline may be half a line.
+    for line in lines.read_bytes().split(b"\n")[:-1]:
         event = str(json.loads(line)["event"])
         if " is serving on " in event:
             return int(event.split(" with ")[0].rpartition(":")[2])

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import orjson
 from quart import Response
+from werkzeug.datastructures import Headers
 
 from oscd.api.models import Mode
 from oscd.api.problems import problem_body, problem_headers
@@ -30,9 +31,9 @@ def json_answer(
     Args:
         store: Whether caches may keep it; never where it holds a value.
     """
-    sent = [("Content-Type", "application/json"), *(headers or {}).items()]
+    sent = Headers([("Content-Type", "application/json"), *(headers or {}).items()])
     if not store:
-        sent.append(NO_STORE)
+        sent.add(*NO_STORE)
     return Response(body, status, headers=sent)
 
 

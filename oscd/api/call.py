@@ -146,7 +146,8 @@ def _require_json(exchange: Exchange) -> None:
     media_type, _, parameters = (exchange.text(b"content-type") or "application/json").partition(";")
     name = media_type.strip().lower()
     is_json = name == "application/json" or (name.startswith("application/") and name.endswith("+json"))
-    charsets = {part for part in re.split(r"[;\s]+", parameters.lower().replace('"', "")) if part.startswith("charset=")}
+    said = re.split(r"[;\s]+", parameters.lower().replace('"', ""))
+    charsets = {parameter for parameter in said if parameter.startswith("charset=")}
     if not is_json or not charsets <= {"charset=utf-8", "charset=utf8"}:
         raise UnsupportedMedia(
             "Content-Type: must be application/json, in UTF-8; curl -d needs -H 'Content-Type: application/json'."

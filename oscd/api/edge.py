@@ -14,7 +14,14 @@ from oscd.api.exchange import Exchange, Network, exchange_of, take_origin_form
 from oscd.api.guard import ALLOWED_HEADERS, PREFLIGHT_SECONDS, Guard
 from oscd.api.problems import problem_body, problem_headers
 from oscd.api.throttle import FailureThrottle
-from oscd.errors import BodyTooLarge, RequestRefused, Unavailable
+from oscd.errors import (
+    BodyTooLarge,
+    Forbidden,
+    NotAuthorized,
+    RequestRefused,
+    TooManyRequests,
+    Unavailable,
+)
 
 Scope = dict[str, Any]
 Message = dict[str, Any]
@@ -25,6 +32,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 # All that the framework looks at itself. Handlers read the rest from the `Exchange`, so that no key of a caller is
 # in an object of a library, which may show it, and none of them is decoded twice.
 FRAMEWORK_HEADERS = (b"host", b"content-length", b"transfer-encoding")
+_HELD_BACK = frozenset({NotAuthorized.kind, Forbidden.kind, TooManyRequests.kind})
+
 # What all requests of one worker together may hold of unfinished bodies.
 MAX_BUFFERED_BYTES = 64 * 1024 * 1024
 
@@ -112,8 +121,12 @@ class Edge:
 
 
 async def held_back(refusal: RequestRefused, exchange: Exchange, throttle: FailureThrottle) -> RequestRefused:
-    """The refusal to answer with: a failed authentication waits where its address fails often."""
-    if refusal.kind == "auth_error":
+    """The refusal to answer with, which waits where its address fails often.
+
+    Failed authentications do, and refused derivations: a flood of unknown keys would otherwise be answered as fast
+    as it can ask, and take from those who read what it does not get of the key ring.
+    """
+    if refusal.kind in _HELD_BACK:
         try:
             await throttle.failed(exchange.address)
         except RequestRefused as busy:

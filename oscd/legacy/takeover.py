@@ -108,11 +108,12 @@ def _append(
     writing = SqliteWriting(
         log, origin=origin, projections=projections.SqliteProjections(), clock=lambda: now
     )
+    was_empty = writing.tip.offset == 0
     placing = Placing(now=now, last_id=writing.tip.last_entry_id, greatest_id=source.greatest_id(MAX_ID))
     return place_rows(
         source.rows(),
         placing,
-        find=lambda row: projections.entry(log, row.environment, row.key),
+        find=lambda row: None if was_empty else projections.entry(log, row.environment, row.key),
         append=lambda draft: writing.append([draft]),
         progress=progress,
     )

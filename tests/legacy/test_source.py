@@ -109,7 +109,7 @@ def test_an_interrupted_write_is_refused_and_left_as_it_is(tmp_path: Path) -> No
     assert path.read_bytes() != live.read_bytes(), "the transaction did not reach the file"
     before = snapshot(path.parent)
 
-    with pytest.raises(ImportRefused, match="-journal.*journal_mode=DELETE"):
+    with pytest.raises(ImportRefused, match=r"-journal.*journal_mode=DELETE"):
         LegacyDatabase(path)
 
     assert snapshot(path.parent) == before

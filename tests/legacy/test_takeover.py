@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -403,7 +403,7 @@ def _imported(to: Destination, original: Path) -> None:
 
 
 @pytest.fixture(params=[_fresh, _empty_file, _served, _imported])
-def destination(request: pytest.FixtureRequest, to: Destination, original: Path) -> Iterator[Destination]:
+def destination(request: pytest.FixtureRequest, to: Destination, original: Path) -> Destination:
     """A log in each state a dry run may find it in."""
     request.param(to, original)
     return to
@@ -427,7 +427,7 @@ def test_a_dry_run_does_not_guess_about_a_log_that_was_killed(original: Path, to
     import_from(original, to)
     with opened(to) as log:
         log.execute("PRAGMA wal_autocheckpoint = 0")
-        log.execute("UPDATE meta SET value = value")
+        schema.write_meta(log, "probe", 1)
         before = to.database.read_bytes()
         with pytest.raises(ImportRefused, match="start and stop it once"):
             rehearsal_of(original, to, MERGE)
