@@ -63,6 +63,7 @@ class Outcome:
         per_second: Answers per second after the warm-up, whatever their status.
         generator_share: How much of one core the generator took; near 1 it measured itself.
         statuses: Answers by status, the warm-up included.
+        refusal: Body of the last answer that was no success.
     """
 
     per_second: float
@@ -70,6 +71,7 @@ class Outcome:
     p99_ms: float
     generator_share: float
     statuses: dict[str, int]
+    refusal: str
 
 
 class LoadProcess:
@@ -110,7 +112,7 @@ def run(load: Load, expected: int) -> Outcome:
     """
     outcome = LoadProcess(load).outcome()
     if set(outcome.statuses) != {str(expected)}:
-        raise RuntimeError(f"answers by status were {outcome.statuses}, all should have been {expected}")
+        raise RuntimeError(f"not all were {expected}: {outcome.statuses}, at last {outcome.refusal!r}")
     return outcome
 
 
@@ -126,6 +128,7 @@ class _Generator:
         self._times = array("d")
         self._statuses: Counter[str] = Counter()
         self._recording = False
+        self._refusal = b""
         self.failed = asyncio.get_running_loop().create_future()
 
     def request(self) -> bytes:
@@ -133,8 +136,10 @@ class _Generator:
         self._asked += 1
         return self._head + b"%010d" % number + self._tail if self._mark else self._head
 
-    def answered(self, status: str, seconds: float) -> None:
+    def answered(self, status: str, seconds: float, body: bytes) -> None:
         self._statuses[status] += 1
+        if not status.startswith("2"):
+            self._refusal = body
         if self._recording:
             self._times.append(seconds)
 
@@ -163,7 +168,8 @@ class _Generator:
         if not times:
             raise RuntimeError("not one answer came in time")
         p50, p99 = times[len(times) // 2], times[len(times) * 99 // 100]
-        return Outcome(len(times) / took, p50 * 1000, p99 * 1000, cpu / took, dict(self._statuses))
+        refusal = self._refusal.decode(errors="replace")
+        return Outcome(len(times) / took, p50 * 1000, p99 * 1000, cpu / took, dict(self._statuses), refusal)
 
 
 class _Client(asyncio.Protocol):
@@ -173,7 +179,7 @@ class _Client(asyncio.Protocol):
         self._generator = generator
         self._transport: asyncio.Transport
         self._received = b""
-        self._whole = 0
+        self._body = self._whole = 0
         self._asked_at = 0.0
         self._closing = False
 
@@ -188,10 +194,11 @@ class _Client(asyncio.Protocol):
             if end < 0:
                 return
             length = _LENGTH.search(self._received, 0, end + 2)
-            self._whole = end + 4 + (int(length[1]) if length else 0)
+            self._body = end + 4
+            self._whole = self._body + (int(length[1]) if length else 0)
         if len(self._received) >= self._whole:
             took = time.perf_counter() - self._asked_at
-            self._generator.answered(self._received[9:12].decode(), took)
+            self._generator.answered(self._received[9:12].decode(), took, self._received[self._body :])
             if not self._closing:
                 self._ask()
 

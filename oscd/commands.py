@@ -48,7 +48,7 @@ class Preconditions:
         Raises:
             PreconditionFailed: One does not hold; nothing may be changed.
         """
-        tag = entry.winner.tag
+        tag = entry.tag
         if self.if_match is not None and not self.if_match & {tag, "*"}:
             raise PreconditionFailed("If-Match: the entry has changed since; read it again.")
         if self.if_none_match is not None and self.if_none_match & {tag, "*"}:

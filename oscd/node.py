@@ -7,11 +7,9 @@ checked inside the transaction that writes. Must not know HTTP, nor hold anythin
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 import sqlite3
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -45,9 +43,13 @@ INLINE_CIPHER_BYTES = 16 * 1024
 # What an event takes in the log beside its ciphertext, roughly; only the batch limit depends on it.
 EVENT_OVERHEAD_BYTES = 1024
 POSITION_WAIT_SECONDS = 5.0
-_POSITION_POLL_SECONDS = 0.02
-
-_log = logging.getLogger("oscd.node")
+_POSITION_POLL_SECONDS = 0.05
+# Requests of one worker that may wait for a position at one time.
+MAX_POSITION_WAITERS = 64
+# Times a write is tried anew because its large entry changed while it was being opened.
+MAX_TRIES = 5
+# What a view counts a read as that may return much: 32 of them fill it.
+LARGE_READ_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ class Node:
     def __init__(self, log: EventLog[sqlite3.Connection], keyring: KeyRing) -> None:
         self._log = log
         self._keyring = keyring
+        self._position_waiters = 0
 
     async def read(self, environment: str, key: str, user_key: str) -> Opened:
         """The entry, opened.
@@ -163,13 +166,23 @@ class Node:
         Raises:
             Unavailable: It does not have it within `POSITION_WAIT_SECONDS`.
         """
-        with suppress(TimeoutError):
+        if await self._covers(position):
+            return
+        if self._position_waiters >= MAX_POSITION_WAITERS:
+            raise Unavailable("X-OSC-After: too many requests are waiting for a position.")
+        self._position_waiters += 1
+        try:
             async with asyncio.timeout(POSITION_WAIT_SECONDS):
                 # What is waited for may be committed by another process: there is no event to await.
-                while not await self._log.read(lambda reading: reading.covers(position)):  # noqa: ASYNC110
+                while not await self._covers(position):  # noqa: ASYNC110
                     await asyncio.sleep(_POSITION_POLL_SECONDS)
-                return
-        raise Unavailable("X-OSC-After: this node does not have that position yet.")
+        except TimeoutError:
+            raise Unavailable("X-OSC-After: this node does not have that position yet.") from None
+        finally:
+            self._position_waiters -= 1
+
+    async def _covers(self, position: Position) -> bool:
+        return await self._log.read(lambda reading: reading.covers(position))
 
     async def _cipher(
         self, command: type[Command], environment: str, key: str, user_key: str, *, creates: bool
@@ -183,17 +196,40 @@ class Node:
         return cipher
 
     async def _write(self, command: Command, cipher: Cipher, user_key: str) -> Written:
+        opened_at: int | None = None
+
         def run(writing: Writing[sqlite3.Connection]) -> Written:
             current = projections.entry(writing.store, command.environment, command.key)
-            if current is not None and not current.deleted and not isinstance(command, Create):
-                _open(cipher, current, writing.body_at(current.offset))
+            is_changed = current is not None and not current.deleted and not isinstance(command, Create)
+            if current is not None and is_changed and current.offset != opened_at:
+                _open_in_transaction(cipher, current, writing)
             (recorded,) = writing.append([decide(command, current)])
             return Written(entry_after(recorded), writing.position())
 
         size = 0 if isinstance(command, Delete) else len(command.sealed.ciphertext) + EVENT_OVERHEAD_BYTES
-        written = await self._log.write(run, size=size)
-        self._keyring.remember(user_key, cipher)
-        return written
+        for _ in range(MAX_TRIES):
+            try:
+                written = await self._log.write(run, size=size)
+            except _TooLargeInTransaction as large:
+                opened_at = await self._open_outside(cipher, large.entry)
+            else:
+                self._keyring.remember(user_key, cipher)
+                return written
+        raise Unavailable("Nothing was changed: this entry is being written too often.")
+
+    async def _open_outside(self, cipher: Cipher, entry: Entry) -> int:
+        """Open a large value; gives the offset of the state that this cipher may change."""
+        body = await self._log.read(lambda reading: reading.body_at(entry.offset), size=LARGE_READ_BYTES)
+        await asyncio.to_thread(_open, cipher, entry, body)
+        return entry.offset
+
+
+class _TooLargeInTransaction(Exception):
+    """The current value is too large to be opened while every other writer of the node waits."""
+
+    def __init__(self, entry: Entry) -> None:
+        super().__init__()
+        self.entry = entry
 
 
 class Listing:
@@ -240,7 +276,8 @@ class Listing:
         self, after: tuple[str, str], bounds: tuple[int, int], key_id: bytes | None = None
     ) -> Page:
         return await self._log.read(
-            lambda reading: entries_of_page(reading, self._filters, after, self._upto, bounds, key_id=key_id)
+            lambda reading: entries_of_page(reading, self._filters, after, self._upto, bounds, key_id=key_id),
+            size=LARGE_READ_BYTES,
         )
 
 
@@ -283,9 +320,21 @@ def _open_each(cipher: Cipher, page: Page) -> list[Opened]:
             opened.append(Opened(entry, _open(cipher, entry, body)))
         except WrongKey:
             continue  # An imported entry of somebody else: only trying tells.
-        except LogCorrupt:
-            _log.error("the value at offset %d cannot be trusted; run `oscd verify`", entry.offset)
     return opened
+
+
+def _open_in_transaction(cipher: Cipher, entry: Entry, writing: Writing[sqlite3.Connection]) -> None:
+    """Show that the key may, or ask for it to be shown outside.
+
+    Raises:
+        NotAuthorized, LogCorrupt: As `_open`.
+        _TooLargeInTransaction: It would take too long.
+    """
+    if entry.key_id is not None and entry.key_id != cipher.key_id:
+        raise NotAuthorized("X-User-Key does not open this entry.")
+    if writing.body_size(entry.offset) > INLINE_CIPHER_BYTES:
+        raise _TooLargeInTransaction(entry)
+    _open(cipher, entry, writing.body_at(entry.offset))
 
 
 async def _seal(cipher: Cipher, environment: str, key: str, value_json: bytes) -> Sealed:

@@ -22,7 +22,7 @@ from oscd.projections.entry import Entry
 SEALED = Sealed(b"token", b"i" * 16, b"k" * 16)
 CALLER = Caller("ada", "10.0.0.1")
 WINNER = EventRef(Origin("n", "00112233445566aa"), 7)
-TAG = "00112233445566aa.7"
+TAG = (b"e" * 16).hex()
 
 
 def entry(*, deleted: bool = False, category: str | None = "db") -> Entry:
@@ -33,6 +33,7 @@ def entry(*, deleted: bool = False, category: str | None = "db") -> Entry:
         category=category,
         version=4,
         created_at=1000,
+        updated_at=2000,
         stamp=2000,
         winner=WINNER,
         offset=9,

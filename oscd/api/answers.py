@@ -37,6 +37,14 @@ def json_answer(
     return Response(body, status, headers=sent)
 
 
+def not_modified(headers: Mapping[str, str]) -> Response:
+    """304, with nothing that would describe a body (RFC 9110 §15.4.5)."""
+    response = Response(b"", 304, headers={**headers, "Cache-Control": "no-store"})
+    response.headers.pop("Content-Type", None)
+    response.headers.pop("Content-Length", None)
+    return response
+
+
 def problem_answer(refusal: RequestRefused, extensions: Mapping[str, object] | None = None) -> Response:
     """An answer of problem+json."""
     response = Response(problem_body(refusal, extensions), refusal.status)
@@ -56,7 +64,7 @@ def entry_json(entry: Entry, value_json: bytes, mode: Mode) -> bytes:
     }
     if mode == "full":
         document["created_at"] = rfc3339(entry.created_at)
-        document["updated_at"] = rfc3339(entry.stamp)
+        document["updated_at"] = rfc3339(entry.updated_at)
         document["version"] = entry.version
     return orjson.dumps(document)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WerkzeugMethodNotAllowed
 
 from oscd.api.answers import problem_answer
-from oscd.api.call import BODY_SECONDS, Handler, KeyConverter, Limits, bind
+from oscd.api.call import BODY_SECONDS, LARGE_AT_ONCE, Handler, KeyConverter, Limits, bind
 from oscd.api.configs import Configs
 from oscd.api.edge import Edge, RequestLog, held_back
 from oscd.api.exchange import Exchange, Network
@@ -53,12 +54,13 @@ def create_app(node: Node, *, probe: Probe, rules: EdgeRules, version: str, log:
     app.config["MAX_CONTENT_LENGTH"] = None
     app.url_map.converters["key"] = KeyConverter
     # A path is a name here: nothing is redirected, nothing normalised.
-    app.url_map.strict_slashes = False
+    app.url_map.strict_slashes = True
     app.url_map.merge_slashes = False
     throttle = FailureThrottle()
+    large_bodies = asyncio.Semaphore(LARGE_AT_ONCE)
     _answer_refusals(app, throttle)
     for operation, handler in _routes(node, probe, version):
-        bind(app, operation, handler, rules.limits)
+        bind(app, operation, handler, rules.limits, large_bodies)
     return Edge(
         app.asgi_app,  # type: ignore[arg-type]
         guard=rules.guard,

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+import orjson
 from pydantic import BaseModel
 from quart import Quart, Response, request
 from werkzeug.exceptions import RequestTimeout
@@ -20,6 +21,7 @@ from werkzeug.routing import BaseConverter
 from oscd.api import strict_json
 from oscd.api.exchange import Exchange
 from oscd.api.guard import require_user_key
+from oscd.api.models import ValueBody
 from oscd.api.openapi import Operation
 from oscd.api.validation import decode_path_key, read_query, validate
 from oscd.commands import Caller
@@ -31,6 +33,7 @@ Model = TypeVar("Model", bound=BaseModel)
 BODY_SECONDS = 30
 MAX_ACTOR = 255
 INLINE_PARSE_BYTES = 64 * 1024
+LARGE_AT_ONCE = 2
 _KEY_PREFIX = b"/configs/"
 
 
@@ -49,6 +52,8 @@ class Call:
     Attributes:
         user_key: "" where the operation takes none.
         key: The entry's key from the path, "" where the path has none.
+        body: The body without its `value`.
+        value_json: The value as JSON, "" where the body has none: it waits in this form, which is the smallest.
     """
 
     exchange: Exchange
@@ -57,6 +62,7 @@ class Call:
     key: str
     query: BaseModel | None
     body: BaseModel | None
+    value_json: bytes
     after: Position | None
     caller: Caller
 
@@ -81,25 +87,35 @@ class KeyConverter(BaseConverter):
     regex = "(?s:.*)"
 
 
-def bind(app: Quart, operation: Operation, handler: Handler, limits: Limits) -> None:
-    """Serve an operation with a handler."""
+def bind(
+    app: Quart, operation: Operation, handler: Handler, limits: Limits, large_bodies: asyncio.Semaphore
+) -> None:
+    """Serve an operation with a handler.
+
+    Args:
+        large_bodies: Held while a large body is parsed; the same for all operations of an application.
+    """
     rule = operation.path.replace("{key}", "<key:key>")
 
     async def serve(key: str = "") -> Response:
         exchange: Exchange = request.scope["oscd"]  # type: ignore[typeddict-item]
         exchange.route = operation.path
-        return await handler(await _read(operation, exchange, limits))
+        return await handler(await _read(operation, exchange, limits, large_bodies))
 
     app.add_url_rule(
         rule, endpoint=f"{operation.method} {operation.path}", view_func=serve, methods=[operation.method]
     )
 
 
-async def _read(operation: Operation, exchange: Exchange, limits: Limits) -> Call:
+async def _read(
+    operation: Operation, exchange: Exchange, limits: Limits, large_bodies: asyncio.Semaphore
+) -> Call:
     user_key = require_user_key(exchange, limits.min_user_key_length) if operation.user_key else ""
     data = await _read_body(exchange, limits) if operation.body is not None else b""
     exchange.require_single()
-    document = await _parse(data) if operation.body is not None else None
+    body, value_json = (
+        (None, b"") if operation.body is None else await _understand(operation.body, data, large_bodies)
+    )
     key = _path_key(request.scope["raw_path"]) if "{key}" in operation.path else ""
     return Call(
         exchange=exchange,
@@ -107,7 +123,8 @@ async def _read(operation: Operation, exchange: Exchange, limits: Limits) -> Cal
         user_key=user_key,
         key=key,
         query=None if operation.query is None else read_query(operation.query, request.scope["query_string"]),
-        body=None if operation.body is None else validate(operation.body, document, "body"),
+        body=body,
+        value_json=value_json,
         after=_position(exchange) if "X-OSC-After" in operation.headers else None,
         caller=Caller(_actor(exchange), exchange.address) if "X-Actor" in operation.headers else Caller(),
     )
@@ -135,11 +152,24 @@ async def _read_body(exchange: Exchange, limits: Limits) -> bytes:
     return data
 
 
-async def _parse(data: bytes) -> object:
-    """The document; a large one is read in a thread, as it may take the event loop for a long time."""
+async def _understand(
+    model_type: type[BaseModel], data: bytes, large_bodies: asyncio.Semaphore
+) -> tuple[BaseModel, bytes]:
+    """Parse and check a body; a large one in a thread, as it may take long, and few at a time.
+
+    What 1 MiB of JSON becomes in memory may be twenty times that, so no more than `LARGE_AT_ONCE` are held so.
+    """
     if len(data) <= INLINE_PARSE_BYTES:
-        return strict_json.parse(data)
-    return await asyncio.to_thread(strict_json.parse, data)
+        return _understood(model_type, data)
+    async with large_bodies:
+        return await asyncio.to_thread(_understood, model_type, data)
+
+
+def _understood(model_type: type[BaseModel], data: bytes) -> tuple[BaseModel, bytes]:
+    body = validate(model_type, strict_json.parse(data), "body")
+    if not isinstance(body, ValueBody):
+        return body, b""
+    return body.model_copy(update={"value": None}), orjson.dumps(body.value)
 
 
 def _require_json(exchange: Exchange) -> None:

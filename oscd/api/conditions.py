@@ -7,16 +7,16 @@ import re
 from oscd.api.exchange import Exchange
 from oscd.commands import Preconditions
 from oscd.errors import BadRequest
-from oscd.events.event import EventRef
+from oscd.projections.entry import Entry
 
 _TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
 # A list may have empty elements (RFC 9110 §5.6.1.2), and a tag may hold a comma.
 _TAGS = re.compile(rf"[ \t,]*{_TAG.pattern}(?:[ \t]*,[ \t,]*{_TAG.pattern})*[ \t,]*")
 
 
-def entity_tag(winner: EventRef) -> bytes:
-    """The strong ETag of an entry whose winning event this is."""
-    return f'"{winner.tag}"'.encode("ascii")
+def entity_tag(entry: Entry) -> str:
+    """The strong ETag of an entry in this state."""
+    return f'"{entry.tag}"'
 
 
 def preconditions_of(exchange: Exchange) -> Preconditions:

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 import orjson
 from quart import Response
 
-from oscd.api.answers import entry_json, entry_location, json_answer
+from oscd.api.answers import entry_json, entry_location, json_answer, not_modified
 from oscd.api.call import Call, Handler
 from oscd.api.conditions import entity_tag, preconditions_of
 from oscd.api.models import (
@@ -47,8 +47,12 @@ from oscd.node import Listing, Node, Opened, Written
 # One part of a streamed list: what a client that reads nothing can make the node hold, several times over.
 PART_ENTRIES = 200
 PART_BYTES = 32 * 1024
+# One value may be far larger than a part; the layers below copy what they are given, so they get it in slices.
+SLICE_BYTES = 64 * 1024
 # A page asked for by `limit` ends early past this, and says where the next begins.
-PAGE_BYTES = 4 * 1024 * 1024
+PAGE_BYTES = 256 * 1024
+# Nor does a request walk through more views than this, where next to nothing matches.
+PAGE_VIEWS = 20
 
 _ANSWER_HEADERS = ("ETag", "X-Request-ID")
 _WRITE_HEADERS = (*_ANSWER_HEADERS, "X-OSC-Position")
@@ -142,11 +146,10 @@ class Configs:
     async def create(self, call: Call) -> Response:
         """`POST /configs`."""
         body = call.body_as(EntryCreate)
-        value_json = orjson.dumps(body.value)
         written = await self.node.create(
-            body.environment, body.key, body.category, value_json, call.user_key, call.caller
+            body.environment, body.key, body.category, call.value_json, call.user_key, call.caller
         )
-        return _written(written, value_json)
+        return _written(written, call.value_json)
 
     async def read(self, call: Call) -> Response:
         """`GET /configs/{key}`."""
@@ -154,25 +157,24 @@ class Configs:
         unless = preconditions_of(call.exchange).if_none_match
         await self._wait(call)
         opened = await self.node.read(query.environment, call.key, call.user_key)
-        headers = {"ETag": entity_tag(opened.entry.winner).decode("ascii")}
-        if unless is not None and unless & {opened.entry.winner.tag, "*"}:
-            return json_answer(b"", 304, headers, store=False)
+        headers = {"ETag": entity_tag(opened.entry)}
+        if unless is not None and unless & {opened.entry.tag, "*"}:
+            return not_modified(headers)
         return json_answer(entry_json(opened.entry, opened.value_json, query.mode), 200, headers, store=False)
 
     async def update(self, call: Call) -> Response:
         """`PUT /configs/{key}`."""
         body, environment = call.body_as(EntryUpdate), call.query_as(EnvironmentQuery).environment
-        value_json = orjson.dumps(body.value)
         written = await self.node.update(
             environment,
             call.key,
             body.category,
-            value_json,
+            call.value_json,
             call.user_key,
             call.caller,
             preconditions_of(call.exchange),
         )
-        return _written(written, value_json)
+        return _written(written, call.value_json)
 
     async def delete(self, call: Call) -> Response:
         """`DELETE /configs/{key}`."""
@@ -197,6 +199,7 @@ class Configs:
         first = await listing.page(start, PART_ENTRIES, PART_BYTES)
         parts = _parts(listing, first, _to_json(query)) if call.method != "HEAD" else b""
         response = Response(parts, 200, content_type="application/json")
+        response.headers.pop("Content-Length", None)  # Of a HEAD; a GET here has none either.
         response.headers["Cache-Control"] = "no-store"
         response.timeout = None  # A long list is bounded part by part, by the edge, and not as a whole.
         return response
@@ -218,7 +221,8 @@ async def _parts(
         if opened:
             part = separator + b",".join(map(to_json, opened))
             opened = []  # While a slow client takes the part, nothing else of it shall be held.
-            yield part
+            for begin in range(0, len(part), SLICE_BYTES):
+                yield part[begin : begin + SLICE_BYTES]
             separator = b","
         if after is None:
             break
@@ -231,8 +235,9 @@ async def _one_page(
 ) -> Response:
     """At most `limit` entries, and a link to the next page where there may be one."""
     found: list[Opened] = []
-    size = 0
-    while after is not None and len(found) < limit and size < PAGE_BYTES:
+    size = views = 0
+    while after is not None and len(found) < limit and size < PAGE_BYTES and views < PAGE_VIEWS:
+        views += 1
         opened, after = await listing.page(after, limit - len(found), PAGE_BYTES - size)
         found += opened
         size += sum(len(one.value_json) for one in opened)
@@ -275,7 +280,7 @@ def _link(query: ListQuery, after: tuple[str, str]) -> str:
 def _written(written: Written, value_json: bytes) -> Response:
     entry = written.entry
     headers = {
-        "ETag": entity_tag(entry.winner).decode("ascii"),
+        "ETag": entity_tag(entry),
         "X-OSC-Position": written.position.encode(),
     }
     created = entry.version == 1

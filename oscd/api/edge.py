@@ -6,6 +6,7 @@ request's one log line. Must not know a route or an entry, nor wait for a client
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
@@ -14,7 +15,7 @@ from oscd.api.exchange import Exchange, Network, exchange_of, take_origin_form
 from oscd.api.guard import ALLOWED_HEADERS, PREFLIGHT_SECONDS, Guard
 from oscd.api.problems import problem_body, problem_headers
 from oscd.api.throttle import FailureThrottle
-from oscd.errors import (
+from oscd.errors import (, NotFound
     BodyTooLarge,
     Forbidden,
     NotAuthorized,
@@ -33,6 +34,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 # in an object of a library, which may show it, and none of them is decoded twice.
 FRAMEWORK_HEADERS = (b"host", b"content-length", b"transfer-encoding")
 _HELD_BACK = frozenset({NotAuthorized.kind, Forbidden.kind, TooManyRequests.kind})
+
+_log = logging.getLogger("oscd.api")
 
 # What all requests of one worker together may hold of unfinished bodies.
 MAX_BUFFERED_BYTES = 64 * 1024 * 1024
@@ -71,8 +74,15 @@ class Edge:
         started = time.perf_counter()
         exchange = exchange_of(scope, self._trusted)
         answer = _Answer(exchange, send, self._guard().cors_headers(exchange))
+        is_whole = False
         try:
             await self._serve(scope, exchange, receive, answer)
+            is_whole = True
+        except Exception as error:
+            if not answer.is_begun:
+                raise
+            # Too late for a problem: the connection ends without the answer's end, which no client takes for whole.
+            _log.error("an answer could not be finished", exc_info=error)
         finally:
             self._buffered -= exchange.received
             self._log(
@@ -80,6 +90,7 @@ class Edge:
                 method=scope["method"] if exchange.route != "unmatched" else "other",
                 route=exchange.route,
                 status=answer.status,
+                whole=is_whole,
                 duration_ms=round((time.perf_counter() - started) * 1000, 3),
                 client=exchange.address,
             )
@@ -89,6 +100,9 @@ class Edge:
         try:
             take_origin_form(scope, exchange)
             guard.admit(exchange, scope["method"], scope["path"])
+            if scope["raw_path"].startswith(b"//"):
+                # Werkzeug would strip it to one slash, but another path is another name.
+                raise NotFound("There is nothing at this path; /docs lists what there is.")
         except RequestRefused as refusal:
             await answer.refuse(await held_back(refusal, exchange, self._throttle))
             return
@@ -143,6 +157,7 @@ class _Answer:
         self._left: int | None = None
         self._is_ended = False
         self.status = 499  # What a log calls a client that left before it was answered.
+        self.is_begun = False
 
     async def send(self, message: Message) -> None:
         """Send one ASGI message of the answer.
@@ -152,6 +167,7 @@ class _Answer:
         """
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            self.is_begun = True
             self._left = _length(message["headers"])
             message = {**message, "headers": [*message["headers"], *self._headers]}
         elif self._is_ended:

@@ -64,6 +64,10 @@ class EntryUpdate(_Request):
     category: Category | None = None
 
 
+ValueBody = EntryCreate | EntryUpdate
+"""The bodies that hold a value."""
+
+
 class KeyPath(_Request):
     """The path after `/configs/`."""
 

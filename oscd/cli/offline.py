@@ -31,8 +31,9 @@ MAX_FINDINGS = 100
 def verify() -> None:
     """Prove that the log is what was appended and the tables are what the log says.
 
-    Reads only, and may run beside a serving node. Every fault is one line that says where it is; the exit status
-    is then 1.
+    Reads only, and may run beside a serving node; the node's write-ahead log then grows while the file is checked
+    and the tables are compared, so for a large log verify a copy. Every fault is one line that says where it is;
+    the exit status is then 1.
 
     Example: OSC_DATABASE_PATH=copy.db oscd verify
     """
@@ -90,7 +91,7 @@ def rebuild() -> None:
 
 def _database() -> Path:
     settings, _ = load_settings(os.environ, Path.cwd())
-    return settings.database_path
+    return settings.database_path.resolve()
 
 
 def _inode(path: Path) -> tuple[int, int]:

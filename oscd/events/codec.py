@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from oscd.errors import LogCorrupt
-from oscd.events.event import Body, Draft, Event, EventRef, EventType, Origin
+from oscd.events.event import Body, Draft, Event, EventRef, Origin
 
 FORMAT = 1
 DIGEST_BYTES = 32
@@ -79,6 +79,7 @@ def encode_header(event: Event) -> bytes:
             "category": event.category,
             "version": event.version,
             "created_at": event.created_at,
+            "updated_at": event.updated_at,
             "event_id": event.event_id.hex(),
             "key_id": event.key_id.hex() if event.key_id is not None else None,
             "imported": event.imported,
@@ -106,12 +107,13 @@ def decode_header(data: bytes) -> Event:
             seq=document["seq"],
             last_seq=document["last_seq"],
             stamp=document["stamp"],
-            type=EventType(document["type"]),
+            type=document["type"],
             environment=document["environment"],
             key=document["key"],
             category=document["category"],
             version=document["version"],
             created_at=document["created_at"],
+            updated_at=document["updated_at"],
             event_id=bytes.fromhex(document["event_id"]),
             key_id=None if key_id is None else bytes.fromhex(key_id),
             imported=document["imported"],
@@ -137,6 +139,7 @@ def event_from_draft(
         category=draft.category,
         version=draft.version,
         created_at=stamp if draft.created_at is None else draft.created_at,
+        updated_at=stamp if draft.updated_at is None else draft.updated_at,
         event_id=draft.event_id,
         key_id=draft.key_id,
         imported=draft.imported,

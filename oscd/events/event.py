@@ -11,11 +11,18 @@ from enum import StrEnum
 
 
 class EventType(StrEnum):
-    """What an event did to its entry. Readers must pass over types they do not know yet."""
+    """What an event did to its entry.
+
+    An event of any other type is not about an entry: its environment and key are empty, and readers that do not
+    know it pass over it.
+    """
 
     CREATED = "created"
     UPDATED = "updated"
     DELETED = "deleted"
+
+
+_ENTRY_TYPES = frozenset(EventType)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -37,11 +44,6 @@ class EventRef:
 
     origin: Origin
     seq: int
-
-    @property
-    def tag(self) -> str:
-        """The identity as one short word, the same on every node; says nothing of a value."""
-        return f"{self.origin.incarnation}.{self.seq}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ class Draft:
 
     Attributes:
         created_at: µs since 1970 when this life of the entry began; None means with this very event.
+        updated_at: µs since 1970 when the entry was written, as its readers are told; None means at the stamp.
         event_id: 16 random bytes that the ciphertext is bound to.
         key_id: Whose entry it is (never the key); None only for events imported from the original.
         replaces: The event this one was decided against.
@@ -72,7 +75,7 @@ class Draft:
         entry_id: The id an imported row had; None means the next free one.
     """
 
-    type: EventType
+    type: str
     environment: str
     key: str
     category: str | None
@@ -82,6 +85,7 @@ class Draft:
     key_id: bytes | None
     replaces: EventRef | None
     body: Body
+    updated_at: int | None = None
     imported: bool = False
     stamp: int | None = None
     entry_id: int | None = None
@@ -93,7 +97,9 @@ class Event:
 
     Attributes:
         last_seq: Seq of the last event of the same write, so that a batch travels whole or not at all.
+        type: An `EventType`, or one of a newer oscd.
         created_at: µs since 1970 when this life of the entry began.
+        updated_at: µs since 1970; the stamp, but for writes that keep an older time (imports).
         body_digest: SHA-256 of the body's bytes.
     """
 
@@ -101,12 +107,13 @@ class Event:
     seq: int
     last_seq: int
     stamp: int
-    type: EventType
+    type: str
     environment: str
     key: str
     category: str | None
     version: int
     created_at: int
+    updated_at: int
     event_id: bytes
     key_id: bytes | None
     imported: bool
@@ -117,6 +124,11 @@ class Event:
     def ref(self) -> EventRef:
         """The identity of this event."""
         return EventRef(self.origin, self.seq)
+
+    @property
+    def is_of_entry(self) -> bool:
+        """Whether it is about an entry, in a way this version knows."""
+        return self.type in _ENTRY_TYPES
 
     @property
     def precedence(self) -> tuple[int, Origin]:
@@ -133,8 +145,8 @@ class Recorded:
         digest: Chain digest up to and including this event.
         body: None where it has been removed.
         previous: Offset of the greatest-stamped event of the same entry that this log held before it.
-        entry_id: Number of this life of the entry on this node, from 1; None where the event ended it. Kept
-            outside the chain, because other nodes number on their own.
+        entry_id: Number of this life of the entry on this node, from 1; None where the event ended it or is not of
+            an entry. Kept outside the chain, because other nodes number on their own.
     """
 
     offset: int
@@ -152,7 +164,7 @@ def life_number(draft: Draft, previous: int | None, last: int) -> int | None:
         previous: That of the entry's winning event so far; None where there is none, or it is a delete.
         last: The greatest ever given in this log.
     """
-    if draft.type is EventType.DELETED:
+    if draft.type not in _ENTRY_TYPES or draft.type == EventType.DELETED:
         return None
     if previous is not None:
         return previous

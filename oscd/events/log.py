@@ -52,13 +52,16 @@ class Reading(Protocol[StoreOut]):
         """Whether this log holds every event up to `position`, and the same ones."""
 
     def events(self, after: int, limit: int) -> Sequence[Recorded]:
-        """The events with `offset > after`, in order, at most `limit` of them."""
+        """The events with `offset > after`, in order, at most `limit` of them; fewer where they are large."""
 
     def event_at(self, offset: int) -> Recorded | None:
         """The event at `offset`."""
 
     def body_at(self, offset: int) -> Body | None:
         """The body of the event at `offset`, None where there is no such event or its body was removed."""
+
+    def body_size(self, offset: int) -> int:
+        """Bytes of that body, without reading it; 0 where there is none."""
 
     def winner(self, environment: str, key: str, upto: int) -> Recorded | None:
         """The greatest-stamped event of an entry among those with `offset <= upto`."""
@@ -82,8 +85,12 @@ class Writing(Reading[StoreOut], Protocol[StoreOut]):
 class EventLog(Protocol[StoreOut]):
     """An append-only log of events with the projections that follow it."""
 
-    async def read(self, function: Callable[[Reading[StoreOut]], Result]) -> Result:
+    async def read(self, function: Callable[[Reading[StoreOut]], Result], *, size: int = 0) -> Result:
         """Run `function` on a view that holds every write acknowledged before the call.
+
+        Args:
+            function: Reads; must be short, as others wait for the same view.
+            size: Bytes it will return, so that what one view returns stays bounded; 0 for a few.
 
         Raises:
             Unavailable: The log cannot be read right now.

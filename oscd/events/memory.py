@@ -65,6 +65,11 @@ class MemoryReading:
         recorded = self.event_at(offset)
         return None if recorded is None else recorded.body
 
+    def body_size(self, offset: int) -> int:
+        """Bytes of that body; 0 where there is none."""
+        body = self.body_at(offset)
+        return 0 if body is None else len(codec.encode_body(body))
+
     def winner(self, environment: str, key: str, upto: int) -> Recorded | None:
         """The greatest-stamped event of an entry among those with `offset <= upto`."""
         return max(
@@ -141,7 +146,7 @@ class MemoryLog:
         self._clock = clock
         projections.create(self._state.store)
 
-    async def read(self, function: Callable[[Reading[MemoryStore]], Result]) -> Result:
+    async def read(self, function: Callable[[Reading[MemoryStore]], Result], *, size: int = 0) -> Result:
         """Run `function` on the current state."""
         return function(MemoryReading(self._state))
 

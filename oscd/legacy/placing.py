@@ -73,6 +73,7 @@ class Placing:
             category=row.category,
             version=1,
             created_at=min(row.created_at, self._now),
+            updated_at=min(row.updated_at, self._now),
             event_id=secrets.token_bytes(EVENT_ID_BYTES),
             key_id=None,
             # Decided against nothing: where it takes an entry over, the older write shows as superseded.

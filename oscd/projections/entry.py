@@ -22,7 +22,8 @@ class Entry:
     Attributes:
         id: Node-local number of this life of the entry; None in a tombstone.
         created_at: µs since 1970.
-        stamp: Stamp of the winning event, which is also when the entry was last written.
+        updated_at: µs since 1970 when the entry was written; not always the stamp (`oscd.events.event.Draft`).
+        stamp: Stamp of the winning event.
         winner: Identity of the winning event.
         offset: Where the winning event, and so the value, stands in this node's log.
         key_id: Whose entry it is; None where the original wrote the value.
@@ -34,6 +35,7 @@ class Entry:
     category: str | None
     version: int
     created_at: int
+    updated_at: int
     stamp: int
     winner: EventRef
     offset: int
@@ -41,6 +43,15 @@ class Entry:
     key_id: bytes | None
     imported: bool
     deleted: bool
+
+    @property
+    def tag(self) -> str:
+        """The state's identity as one word, the same on every node; it says nothing of the value.
+
+        The winning event's random id, and not its number: a lone node that was restored from an older copy issues
+        numbers again, and a tag that a client kept must not match another state.
+        """
+        return self.event_id.hex()
 
     @property
     def precedence(self) -> tuple[int, Origin]:
@@ -69,13 +80,14 @@ def entry_after(recorded: Recorded) -> Entry:
         category=event.category,
         version=event.version,
         created_at=event.created_at,
+        updated_at=event.updated_at,
         stamp=event.stamp,
         winner=event.ref,
         offset=recorded.offset,
         event_id=event.event_id,
         key_id=event.key_id,
         imported=event.imported,
-        deleted=event.type is EventType.DELETED,
+        deleted=event.type == EventType.DELETED,
     )
 
 

@@ -24,7 +24,7 @@ TABLES = ("entries", "counts", "totals")
 UNCATEGORIZED = ""
 
 _ENTRY = (
-    "environment, key, id, category, version, created_at, stamp, node_id, incarnation, seq,"
+    "environment, key, id, category, version, created_at, updated_at, stamp, node_id, incarnation, seq,"
     ' "offset", event_id, key_id, imported, deleted'
 )
 
@@ -56,8 +56,8 @@ class SqliteProjections:
             store.execute(f"DROP TABLE IF EXISTS {table}")
         store.execute(
             "CREATE TABLE entries (environment TEXT NOT NULL, key TEXT NOT NULL, id INTEGER, category TEXT,"
-            " version INTEGER NOT NULL, created_at INTEGER NOT NULL, stamp INTEGER NOT NULL,"
-            " node_id TEXT NOT NULL, incarnation TEXT NOT NULL, seq INTEGER NOT NULL,"
+            " version INTEGER NOT NULL, created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL,"
+            " stamp INTEGER NOT NULL, node_id TEXT NOT NULL, incarnation TEXT NOT NULL, seq INTEGER NOT NULL,"
             ' "offset" INTEGER NOT NULL, event_id BLOB NOT NULL, key_id BLOB,'
             " imported INTEGER NOT NULL, deleted INTEGER NOT NULL,"
             " PRIMARY KEY (environment, key)) WITHOUT ROWID"
@@ -70,13 +70,15 @@ class SqliteProjections:
         store.execute("INSERT INTO totals VALUES (0, zeroblob(32))")
 
     def apply(self, store: sqlite3.Connection, recorded: Recorded) -> None:
-        """Apply one event to every table."""
+        """Apply one event to every table; one that is not of an entry changes none."""
+        if not recorded.event.is_of_entry:
+            return
         current = entry(store, recorded.event.environment, recorded.event.key)
         after = merge(current, recorded)
         if after is current:
             return
         store.execute(
-            f"INSERT OR REPLACE INTO entries ({_ENTRY}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT OR REPLACE INTO entries ({_ENTRY}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             _row(after),
         )
         before = totals(store)
@@ -150,6 +152,7 @@ def _row(entry: Entry) -> tuple[Any, ...]:
         entry.category,
         entry.version,
         entry.created_at,
+        entry.updated_at,
         entry.stamp,
         origin.node_id,
         origin.incarnation,
@@ -170,11 +173,12 @@ def _entry(row: tuple[Any, ...]) -> Entry:
         category=row[3],
         version=row[4],
         created_at=row[5],
-        stamp=row[6],
-        winner=EventRef(Origin(row[7], row[8]), row[9]),
-        offset=row[10],
-        event_id=row[11],
-        key_id=row[12],
-        imported=bool(row[13]),
-        deleted=bool(row[14]),
+        updated_at=row[6],
+        stamp=row[7],
+        winner=EventRef(Origin(row[8], row[9]), row[10]),
+        offset=row[11],
+        event_id=row[12],
+        key_id=row[13],
+        imported=bool(row[14]),
+        deleted=bool(row[15]),
     )

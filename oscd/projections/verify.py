@@ -12,7 +12,7 @@ from typing import Any
 from oscd.events.log import scan
 from oscd.events.sqlite.transaction import SqliteReading
 from oscd.events.sqlite.verify import Finding
-from oscd.projections.sqlite import SqliteProjections
+from oscd.projections.sqlite import SqliteProjections, entry
 
 # Table → how many of its first columns are its key.
 _KEYS = {"entries": 2, "counts": 2, "totals": 0}
@@ -26,16 +26,17 @@ def verify_projections(connection: sqlite3.Connection, progress: Callable[[int],
     Args:
         progress: Told the offset after each event.
     """
-    projections = SqliteProjections()
     replayed = sqlite3.connect("", isolation_level=None)
+    misplaced: list[Finding] = []
     try:
         replayed.execute("PRAGMA journal_mode = OFF")
-        projections.create(replayed)
+        SqliteProjections().create(replayed)
         replayed.execute("BEGIN")
-        replayed_to = _replay(connection, replayed, projections, progress, after=0)
-        # One short view for the rest and the comparison: a serving node goes on writing meanwhile.
+        replayed_to = _replay(connection, replayed, misplaced, progress, after=0)
+        # One view for the rest and the comparison: a serving node goes on writing meanwhile.
         connection.execute("BEGIN")
-        _replay(connection, replayed, projections, progress, after=replayed_to)
+        _replay(connection, replayed, misplaced, progress, after=replayed_to)
+        yield from misplaced
         for table, key_columns in _KEYS.items():
             yield from _differences(table, key_columns, connection, replayed)
         yield from _shared_ids(connection)
@@ -48,12 +49,20 @@ def verify_projections(connection: sqlite3.Connection, progress: Callable[[int],
 def _replay(
     source: sqlite3.Connection,
     target: sqlite3.Connection,
-    projections: SqliteProjections,
+    misplaced: list[Finding],
     progress: Callable[[int], None],
     *,
     after: int,
 ) -> int:
+    """Apply what the source holds, and check which event each names as the previous; gives the last offset."""
+    projections = SqliteProjections()
     for recorded in scan(SqliteReading(source), after=after):
+        event = recorded.event
+        before = entry(target, event.environment, event.key) if event.is_of_entry else None
+        if event.is_of_entry and recorded.previous != (None if before is None else before.offset):
+            misplaced.append(
+                Finding(f"offset {recorded.offset}", "it names another previous event than the log")
+            )
         projections.apply(target, recorded)
         after = recorded.offset
         progress(after)

@@ -181,7 +181,9 @@ def _exception(exc_info: object) -> BaseException | None:
 
 
 def _harmless_text(record: logging.LogRecord) -> str:
-    """Keep the fixed words of a library's message, and numbers put into it."""
+    """Keep the fixed words of a library's message, and numbers put into it; what oscd itself says, whole."""
+    if record.name.partition(".")[0] == "oscd":
+        return record.getMessage()
     numbers: Any = record.args if isinstance(record.args, tuple) else ()
     template = str(record.msg)
     if numbers and all(isinstance(number, int | float) for number in numbers):

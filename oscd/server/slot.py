@@ -81,8 +81,12 @@ class Slot:
         process = multiprocessing.get_context("spawn").Process(
             target=main, args=(spec, self.listener, theirs), name=self.name
         )
-        with theirs, _control_signals_blocked():
-            process.start()
+        try:
+            with theirs, _control_signals_blocked():
+                process.start()
+        except OSError:
+            ours.close()
+            raise
         self.process, self._channel = process, ours
         self._started, self._heard, self._ready_since = now, None, None
 

@@ -1,6 +1,7 @@
 """Owns the start of a node: everything that must be true before a worker may serve, checked in one process.
 
-Ports first, then the claim on the log, then its file, then the salt: what is refused has left nothing behind.
+Ports first, then the claim on the log, then its file, then the salt. What is refused has changed no event and no
+salt; the files of an empty log may be there already.
 """
 
 from __future__ import annotations
@@ -36,7 +37,12 @@ def start(settings: Settings, warnings: Sequence[str], directory: Path) -> int:
     harden_process()
     tls_context(settings)
     listeners = bind_listeners(settings.host, settings.host_port, settings.workers)
-    settings = replace(settings, host_port=listeners[0].getsockname()[1])
+    settings = replace(
+        settings,
+        host_port=listeners[0].getsockname()[1],
+        # SQLite keeps its other files beside the target of a link; so do we.
+        database_path=settings.database_path.resolve(),
+    )
     sink = configure_logging(settings.log_level, settings.log_format, settings.log_file, settings.node_id)
     try:
         return _serve(settings, warnings, directory, listeners)

@@ -120,9 +120,17 @@ class _Supervisor:
             self._bury(slot, slot.process.exitcode)
         elif self._stop_by is None and now >= slot.due():
             if slot.process is None:
-                slot.start(self._main, self._spec, now)
+                self._start(slot, now)
             else:
                 self._put_down(slot, slot.process)
+
+    def _start(self, slot: Slot, now: float) -> None:
+        """Start a worker; where the system has no room for one now, try again as after a death."""
+        try:
+            slot.start(self._main, self._spec, now)
+        except OSError as error:
+            _log.error("%s could not be started: %s", slot.name, error.strerror)
+            slot.bury(now)
 
     def _bury(self, slot: Slot, status: int) -> None:
         slot.bury(time.monotonic())

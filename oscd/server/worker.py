@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 import time
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -88,19 +89,22 @@ class _Keys:
     """The guard in force, and its renewal when the operator has rotated keys (SIGHUP)."""
 
     def __init__(self, spec: WorkerSpec) -> None:
-        self._directory = spec.directory
+        self._spec = spec
         self.guard = guard_of(spec.settings)
         # A worker that replaces another starts after keys may have been rotated.
         self.reload()
 
     def reload(self) -> None:
-        """Read the settings again; keep the old guard where they cannot be read."""
+        """Read the API keys again; whether one is required, and all else, stays as it was at the start."""
         try:
-            settings, _ = load_settings(os.environ, self._directory)
+            settings, _ = load_settings(os.environ, self._spec.directory)
         except StartRefused as error:
-            _log.error("the settings were not reloaded: %s", error)
+            _log.error("the API keys were not read again: %s", error)
             return
-        self.guard = guard_of(settings)
+        if settings.api_keys or not self._spec.settings.api_key_required:
+            self.guard = guard_of(replace(self._spec.settings, api_keys=settings.api_keys))
+        else:
+            _log.error("the API keys were not replaced: the settings name none now")
 
 
 def guard_of(settings: Settings) -> Guard:

@@ -82,7 +82,7 @@ def test_a_crashed_worker_is_replaced(start_node: StartNode) -> None:
             with node.client() as client:
                 assert client.get("/configs/k?environment=e").json()["value"] == "v"
                 assert client.put("/configs/k?environment=e", json={"value": "v"}).status_code == 200
-    assert "SIGKILL" in node.output
+    assert "ended with SIGKILL" in node.output
     assert node.terminate() == 0
 
 

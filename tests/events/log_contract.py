@@ -9,7 +9,7 @@ import asyncio
 import os
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -141,6 +141,8 @@ class LogContract:
         assert found.event.replaces == first.event.ref
         assert found.previous == first.offset
         assert await log.read(lambda reading: reading.body_at(second.offset)) == second.body
+        assert await log.read(lambda reading: reading.body_size(second.offset)) > len(b"two")
+        assert await log.read(lambda reading: reading.body_size(99)) == 0
         assert await log.read(lambda reading: reading.event_at(99)) is None
         assert await log.read(lambda reading: reading.body_at(99)) is None
 
@@ -230,6 +232,15 @@ class LogContract:
         for one in kinds:
             await append(log, one)
         assert [r.entry_id for r in await every_event(log)] == [1, 2, 1, None, 3, 40, 41]
+
+    async def test_an_unknown_type_is_kept_and_not_numbered(self, log_under_test: LogUnderTest) -> None:
+        """An event of no entry takes its place in the chain, and no entry's number."""
+        log = log_under_test.log
+        nameless = replace(draft(""), type="incarnation_began", environment="")
+        await append(log, nameless)
+        await append(log, draft("a"))
+        events = await every_event(log)
+        assert [(r.event.type, r.entry_id) for r in events] == [("incarnation_began", None), ("created", 1)]
 
     async def test_pages_join_without_gap_or_repeat(self, log_under_test: LogUnderTest) -> None:
         """Reading page by page gives every event once, whatever the page size."""

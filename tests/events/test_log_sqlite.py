@@ -125,9 +125,7 @@ async def test_nothing_is_acknowledged_into_a_file_that_was_moved(log: SqliteLog
 
 
 @pytest.mark.parametrize("suffix", ["-wal", "-shm"])
-async def test_nothing_is_acknowledged_without_the_files_beside(
-    tmp_path: Path, suffix: str
-) -> None:
+async def test_nothing_is_acknowledged_without_the_files_beside(tmp_path: Path, suffix: str) -> None:
     """While the write-ahead log or its index is not the one all workers share, no write is acknowledged."""
     prepared = prepare(tmp_path / "log.db", node_id="node-a", projections=Noted())
     kept = KeptOpen(prepared.file)
@@ -147,6 +145,31 @@ async def test_nothing_is_acknowledged_without_the_files_beside(
     await log.close()
     kept.close()
     assert not kept.file.wal_path.exists()
+
+
+async def test_another_file_at_the_path_is_not_even_opened(log: SqliteLog, tmp_path: Path) -> None:
+    """A restored copy put over the path of a running node is refused before SQLite could pair it with the WAL."""
+    await append(log, draft("before"))
+    copy = tmp_path / "copy.db"
+    prepare(copy, node_id="node-a", projections=Noted())
+    before = copy.read_bytes()
+    copy.replace(log.file.path)
+    with pytest.raises(Unavailable, match="moved, deleted or replaced"):
+        log.file.connect()
+    assert log.file.path.read_bytes() == before
+
+
+async def test_a_removed_lock_file_stops_writes(tmp_path: Path) -> None:
+    """While the lock file is not the one all workers share, nothing is written under another."""
+    prepared = prepare(tmp_path / "log.db", node_id="node-a", projections=Noted())
+    kept = KeptOpen(prepared.file)
+    log = SqliteLog(kept.file, origin=prepared.origin, projections=Noted(), clock=SteppedClock())
+    log.start()
+    log.file.lock_path.unlink()
+    with pytest.raises(Unavailable, match="moved, deleted or replaced"):
+        await append(log, draft("refused"))
+    await log.close()
+    kept.close()
 
 
 async def test_a_full_file_loses_the_batch_and_nothing_else(log: SqliteLog) -> None:

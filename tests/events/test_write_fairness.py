@@ -76,7 +76,9 @@ async def _until(log: SqliteLog, offset: int) -> None:
         await log.close()
 
 
-def _write_on(file: LogFile, origin: Origin, name: int, begin: Event, stop: Event, sender: Connection) -> None:
+def _write_on(
+    file: LogFile, origin: Origin, name: int, begin: Event, stop: Event, sender: Connection
+) -> None:
     asyncio.run(_write(file, origin, name, begin, stop, sender))
 
 

@@ -23,6 +23,7 @@ def held(stamp: int, *, deleted: bool = False) -> Entry:
         category=None,
         version=4,
         created_at=1,
+        updated_at=stamp,
         stamp=stamp,
         winner=EventRef(Origin("node", "0" * 16), 4),
         offset=4,

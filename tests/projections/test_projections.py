@@ -6,6 +6,7 @@ import sqlite3
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -35,6 +36,7 @@ def bare_event(type: EventType, environment: str, key: str, category: str | None
         category=category,
         version=1,
         created_at=stamp,
+        updated_at=stamp,
         event_id=b"e" * 16,
         key_id=b"k" * 16,
         imported=False,
@@ -110,7 +112,7 @@ def test_the_winner_is_the_greatest_stamp_then_origin(orders: tuple[list[Event],
                 continue
             winner = max(mine, key=lambda event: event.precedence)
             assert entry is not None
-            assert (entry.winner, entry.deleted) == (winner.ref, winner.type is EventType.DELETED)
+            assert (entry.winner, entry.deleted) == (winner.ref, winner.type == EventType.DELETED)
             assert (entry.category, entry.version, entry.stamp) == (winner.category, 1, winner.stamp)
     store.close()
 
@@ -171,6 +173,14 @@ def test_every_event_can_be_looked_up_as_the_winner_of_its_time(history: list[St
                     if then is not None and winner is not None:
                         assert (then.offset, then.id) == (winner.offset, winner.entry_id)
         replayed.close()
+
+
+def test_an_event_that_is_of_no_entry_is_passed_over() -> None:
+    """A type of a newer oscd changes no table, whatever it names."""
+    store = projected([replace(bare_event(EventType.CREATED, "", "", None, 5), type="incarnation_began")])
+    assert projections.totals(store) == Totals(0, b"\0" * 32)
+    assert store.execute("SELECT * FROM entries").fetchall() == []
+    store.close()
 
 
 def test_an_empty_log_has_empty_totals() -> None:

@@ -99,7 +99,8 @@ def test_swapped_events_are_found(connection: sqlite3.Connection) -> None:
         ("UPDATE entries SET id = 7 WHERE key = 'b'", "entries ('prod', 'b'): id is 7, by the log 4"),
         ("DELETE FROM entries WHERE environment = 'dev'", "entries ('dev', 'a'): the row is missing"),
         (
-            "INSERT INTO entries SELECT 'prod', 'c', 9, category, version, created_at, stamp, node_id, incarnation,"
+            "INSERT INTO entries SELECT 'prod', 'c', 9, category, version, created_at, updated_at, stamp,"
+            " node_id, incarnation,"
             " seq, \"offset\", event_id, key_id, imported, deleted FROM entries WHERE key = 'b'",
             "entries ('prod', 'c'): the log knows no such row",
         ),

@@ -1,12 +1,14 @@
 """Owns batching: everything that queued while the last batch ran goes into the next one.
 
 It is how one commit, or one hop to a thread, serves many callers. Must not know SQL: what runs a batch comes in.
-Every queue here is bounded (invariant 10): by number, by bytes, and by the time a job may wait to begin.
+All of it is bounded (invariant 10): the queue by number, a batch by number and bytes, a job by the time it may wait
+to begin and then to end.
 """
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,6 +22,8 @@ MAX_JOBS = 256
 MAX_BYTES = 8 * 1024 * 1024
 MAX_QUEUED = 4096
 BEGIN_SECONDS = 5.0
+# A job that has begun is given up only where the disk hangs; whether it was done is then not known.
+END_SECONDS = 10.0
 
 
 class Job:
@@ -47,6 +51,12 @@ class Job:
             self.future.set_exception(self.error)
         else:
             self.future.set_result(self.result)
+
+
+def _abandon(job: Job) -> None:
+    if not job.future.done():
+        unknown = "The disk of the log does not answer; whether this was done is not known."
+        job.future.set_exception(Unavailable(unknown))
 
 
 class Batcher:
@@ -82,7 +92,8 @@ class Batcher:
         """Queue `function` and wait for its outcome.
 
         Raises:
-            Unavailable: The queue is full or closing, or the job did not begin in time; it will never run then.
+            Unavailable: The queue is full or closing; or the job did not begin in time, and will never run; or it did
+                not end in time, which is told.
             Exception: Whatever the function or the batch raised.
         """
         if self._closing:
@@ -107,6 +118,8 @@ class Batcher:
         if job.begin():
             job.error = Unavailable(f"Nothing was changed: the log was busy for {self._begin_seconds:g} s.")
             job.deliver()
+        else:
+            asyncio.get_running_loop().call_later(END_SECONDS, _abandon, job)
 
     async def _serve(self) -> None:
         while self._queue or not self._closing:
@@ -114,14 +127,18 @@ class Batcher:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
-            batch = self._take()
-            try:
-                await self._run(batch)
-            except Exception as error:
-                for job in batch:
-                    job.error = error
+            await self._run_next()
+
+    async def _run_next(self) -> None:
+        batch = self._take()
+        try:
+            await self._run(batch)
+        except Exception as error:
             for job in batch:
-                job.deliver()
+                # One for each: an exception that is raised in many places gathers the frames of all.
+                job.error = copy.copy(error)
+        for job in batch:
+            job.deliver()
 
     def _take(self) -> list[Job]:
         batch: list[Job] = []

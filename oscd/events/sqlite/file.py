@@ -9,8 +9,9 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,8 +22,8 @@ Inode = tuple[int, int]
 CACHE_KIBIBYTES = 8192
 # A stranger's lock is waited for this long; the write lock is held meanwhile, so it must stay short.
 BUSY_MILLISECONDS = 250
-
-_MOVED = "Nothing was changed: the file of the log was moved, deleted or replaced; put the same file back"
+CLOSE_SECONDS = 0.3
+_POLL_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +43,14 @@ class LogFile:
         inode: Device and inode the path had when the node started. Only this file is ever written.
         wal: The same of the write-ahead log; None where nobody keeps it open (`KeptOpen`).
         shm: The same of the index to it, by which processes see each other's commits.
+        lock: The same of the file whose lock they write under.
     """
 
     path: Path
     inode: Inode
     wal: Inode | None = None
     shm: Inode | None = None
+    lock: Inode | None = None
 
     @property
     def wal_path(self) -> Path:
@@ -71,6 +74,8 @@ class LogFile:
             sqlite3.Error: It cannot be opened.
             Unavailable: The path now leads to another file.
         """
+        # Before, too: SQLite would pair another file at the path with the write-ahead log of ours, and ruin both.
+        self.require_in_place()
         connection = sqlite3.connect(
             f"{self.path.absolute().as_uri()}?mode=rw",
             uri=True,
@@ -91,12 +96,20 @@ class LogFile:
         Raises:
             Unavailable: The path, or a file that SQLite keeps beside it, is no longer the one of the start.
         """
-        if (
-            inode_of(self.path) != self.inode
-            or (self.wal is not None and inode_of(self.wal_path) != self.wal)
-            or (self.shm is not None and inode_of(self.shm_path) != self.shm)
-        ):
-            raise Unavailable(f"{_MOVED}, or restart the node.")
+        if not self.is_in_place():
+            raise Unavailable(
+                "Nothing was changed: the file of the log was moved, deleted or replaced; put the same file back, or"
+                " restart the node."
+            )
+
+    def is_in_place(self) -> bool:
+        """Whether every path still leads to the file of the start."""
+        return (
+            inode_of(self.path) == self.inode
+            and self.wal in (None, inode_of(self.wal_path))
+            and self.shm in (None, inode_of(self.shm_path))
+            and self.lock in (None, inode_of(self.lock_path))
+        )
 
     def lack_of_room(self, room: Room) -> str | None:
         """Why the log must not grow now, or None where it may."""
@@ -162,17 +175,25 @@ class KeptOpen:
     """
 
     def __init__(self, file: LogFile) -> None:
+        self._lock = WriteLock(file.lock_path)
         self._connection = file.connect(read_only=True)
-        self.file = replace(file, wal=inode_of(file.wal_path), shm=inode_of(file.shm_path))
+        self.file = replace(
+            file,
+            wal=inode_of(file.wal_path),
+            shm=inode_of(file.shm_path),
+            lock=inode_of(file.lock_path),
+        )
 
     def close(self) -> None:
-        """Let go, under the write lock, because the last to close checkpoints."""
-        lock = WriteLock(self.file.lock_path)
-        try:
-            with lock.held():
+        """Let go, under the write lock, because the last to close checkpoints.
+
+        Where somebody holds the lock for longer than `CLOSE_SECONDS`, or the disk is in trouble, the file is left as
+        it is: the next start reads the write-ahead log.
+        """
+        with suppress(sqlite3.Error, OSError), self._lock.held_within(CLOSE_SECONDS) as is_held:
+            if is_held:
                 self._connection.close()
-        finally:
-            lock.close()
+        self._lock.close()
 
 
 class WriteLock:
@@ -184,6 +205,25 @@ class WriteLock:
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    @contextmanager
+    def held_within(self, seconds: float) -> Iterator[bool]:
+        """Hold the lock if it is free within so many seconds; tells whether it is held."""
+        give_up_at = time.monotonic() + seconds
+        while not (is_held := self._try()) and time.monotonic() < give_up_at:
+            time.sleep(_POLL_SECONDS)
+        try:
+            yield is_held
+        finally:
+            if is_held:
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def _try(self) -> bool:
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -68,14 +68,19 @@ class SqliteLog:
         await self._writer.close()
         self._lock.close()
 
-    async def read(self, function: Callable[[Reading[sqlite3.Connection]], Result]) -> Result:
+    async def read(
+        self, function: Callable[[Reading[sqlite3.Connection]], Result], *, size: int = 0
+    ) -> Result:
         """Run `function` on a view that holds every write acknowledged before the call.
+
+        Args:
+            size: Bytes it will return, so that what one view returns stays bounded.
 
         Raises:
             Unavailable: The log cannot be read right now.
             Exception: Whatever `function` raises.
         """
-        return await self._reads.submit(function)
+        return await self._reads.submit(function, size=size)
 
     async def write(self, function: Callable[[Writing[sqlite3.Connection]], Result], *, size: int) -> Result:
         """Run `function` in the write transaction; answer after its commit is durable.
@@ -129,15 +134,14 @@ class SqliteLog:
 
     def _commit_on_thread(self, jobs: Sequence[Job], connection: sqlite3.Connection) -> None:
         with self._lock.held():
-            begun = [job for job in jobs if job.begin()]
-            if not begun:
-                return
             self.file.require_in_place()
             lack = self.file.lack_of_room(self._room)
             connection.execute("BEGIN IMMEDIATE")
             try:
                 writing = self._begin(connection)
-                for job in begun:
+                for job in jobs:
+                    if not job.begin():
+                        continue
                     if lack is not None and job.size:
                         job.error = Unavailable(f"Nothing was changed: {lack}; deletes are still accepted.")
                     else:
@@ -147,7 +151,11 @@ class SqliteLog:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
-            self.file.require_in_place()
+            if not self.file.is_in_place():
+                raise Unavailable(
+                    "The file of the log was moved, deleted or replaced while this was written; whether it stays is"
+                    " not known."
+                )
 
 
 def _run_command(job: Job, writing: SqliteWriting) -> None:

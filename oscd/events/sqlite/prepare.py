@@ -142,9 +142,15 @@ def keep_open(file: LogFile) -> KeptOpen:
         StartRefused: It cannot be opened.
     """
     try:
-        return KeptOpen(file)
-    except (sqlite3.Error, Unavailable) as error:
+        kept = KeptOpen(file)
+    except (sqlite3.Error, OSError, Unavailable) as error:
         raise StartRefused(f"OSC_DATABASE_PATH: the log cannot be used: {error}.") from error
+    if kept.file.wal is None or kept.file.shm is None:
+        kept.close()
+        raise StartRefused(
+            "OSC_DATABASE_PATH: SQLite keeps no write-ahead log beside this file; is it a link?"
+        )
+    return kept
 
 
 def note_salt(file: LogFile, digest: bytes) -> None:

@@ -16,6 +16,9 @@ from oscd.events.log import MicrosecondClock, Projections
 from oscd.events.position import Position, mark
 from oscd.events.sqlite.schema import read_meta, write_meta
 
+# A page of events ends past this many bytes of bodies, whatever number was asked for.
+MAX_PAGE_BYTES = 4 * 1024 * 1024
+
 _EVENT = '"offset", header, body, events.digest, previous, entry_id'
 
 # The index delivers an entry's events by stamp; only where two origins stamped the same microsecond is there
@@ -56,11 +59,17 @@ class SqliteReading:
         return True
 
     def events(self, after: int, limit: int) -> Sequence[Recorded]:
-        """The events with `offset > after`, in order, at most `limit` of them."""
-        rows = self.store.execute(
+        """The events with `offset > after`, in order, at most `limit` of them; fewer where they are large."""
+        events: list[Recorded] = []
+        size = 0
+        for row in self.store.execute(
             f'SELECT {_EVENT} FROM events WHERE "offset" > ? ORDER BY "offset" LIMIT ?', (after, limit)
-        )
-        return [_recorded(row) for row in rows]
+        ):
+            events.append(_recorded(row))
+            size += len(row[2] or b"")
+            if size >= MAX_PAGE_BYTES:
+                break
+        return events
 
     def event_at(self, offset: int) -> Recorded | None:
         """The event at `offset`."""
@@ -71,6 +80,11 @@ class SqliteReading:
         """The body of the event at `offset`, None where there is no such event or its body was removed."""
         row = self.store.execute('SELECT body FROM events WHERE "offset" = ?', (offset,)).fetchone()
         return None if row is None or row[0] is None else codec.decode_body(row[0])
+
+    def body_size(self, offset: int) -> int:
+        """Bytes of the body at `offset`, without reading it; 0 where there is none."""
+        row = self.store.execute('SELECT length(body) FROM events WHERE "offset" = ?', (offset,)).fetchone()
+        return int((row and row[0]) or 0)
 
     def winner(self, environment: str, key: str, upto: int) -> Recorded | None:
         """The greatest-stamped event of an entry among those with `offset <= upto`."""

@@ -1,7 +1,8 @@
 """Owns the proof that a log holds what was appended: nothing changed, dropped, reordered or moved (invariant 8).
 
-Reads only, page by page, beside a serving node if need be. A tail that was cut off together with its origin's
-last numbers, or a file that was rewritten consistently, cannot be found from the file alone.
+Reads only, page by page after a first look at the whole file, beside a serving node if need be. A tail that was
+cut off together with its origin's last numbers, or a file that was rewritten consistently, cannot be found from the
+file alone.
 """
 
 from __future__ import annotations
@@ -59,8 +60,7 @@ def verify_chain(connection: sqlite3.Connection, progress: Callable[[int], None]
         progress: Told the offset after each event.
     """
     yield from _file_findings(connection)
-    reading = SqliteReading(connection)
-    head, offset = reading.head(), 0
+    head, offset = SqliteReading(connection).head(), 0
     chains = _Chains(
         {
             row[0]: Origin(row[1], row[2])
@@ -69,15 +69,15 @@ def verify_chain(connection: sqlite3.Connection, progress: Callable[[int], None]
     )
     while offset < head:
         rows = connection.execute(
-            'SELECT "offset", origin, seq, stamp, environment, key, previous, entry_id, digest, header, body'
+            'SELECT "offset", origin, seq, stamp, environment, key, entry_id, digest, header, body'
             ' FROM events WHERE "offset" > ? AND "offset" <= ? ORDER BY "offset" LIMIT ?',
             (offset, head, PAGE),
-        ).fetchall()
+        )
         for row in rows:
             if row[0] != offset + 1:
                 yield Finding(f"offset {offset + 1}", f"{row[0] - offset - 1} event(s) are missing")
             offset = row[0]
-            for what in _event_findings(reading, chains, row):
+            for what in _event_findings(chains, row):
                 yield Finding(f"offset {offset}", what)
             progress(offset)
     yield from _end_findings(connection, chains)
@@ -89,8 +89,8 @@ def _file_findings(connection: sqlite3.Connection) -> Iterator[Finding]:
             yield Finding("file", str(message))
 
 
-def _event_findings(reading: SqliteReading, chains: _Chains, row: tuple[Any, ...]) -> Iterator[str]:
-    offset, origin_id, seq, stamp, environment, key, previous, entry_id, digest, header, body = row
+def _event_findings(chains: _Chains, row: tuple[Any, ...]) -> Iterator[str]:
+    _, origin_id, seq, stamp, environment, key, entry_id, digest, header, body = row
     if not (isinstance(header, bytes) and isinstance(digest, bytes) and isinstance(body, bytes | None)):
         yield "header, digest or body is not stored as bytes"
         return
@@ -105,7 +105,8 @@ def _event_findings(reading: SqliteReading, chains: _Chains, row: tuple[Any, ...
     yield from _chain_findings(chains.end(event.origin), event, header, digest)
     if body is not None and codec.body_digest(body) != event.body_digest:
         yield "the body is not the one that was appended"
-    yield from _local_findings(reading, event, offset, previous, entry_id)
+    if (entry_id is None) != (event.type == EventType.DELETED or not event.is_of_entry):
+        yield "its entry id does not fit its type"
 
 
 def _chain_findings(end: _End, event: Event, header: bytes, digest: bytes) -> Iterator[str]:
@@ -119,21 +120,6 @@ def _chain_findings(end: _End, event: Event, header: bytes, digest: bytes) -> It
     if event.last_seq < event.seq or (end.seq < end.last_seq != event.last_seq):
         yield "its write does not end where the events before it say"
     end.digest, end.seq, end.stamp, end.last_seq = digest, event.seq, event.stamp, event.last_seq
-
-
-def _local_findings(
-    reading: SqliteReading, event: Event, offset: int, previous: int | None, entry_id: int | None
-) -> Iterator[str]:
-    """Check what this node alone noted of an event."""
-    before = reading.store.execute(
-        'SELECT "offset" FROM events JOIN origins ON origins.id = events.origin WHERE environment = ? AND key = ?'
-        ' AND "offset" < ? ORDER BY events.stamp DESC, node_id DESC, incarnation DESC LIMIT 1',
-        (event.environment, event.key, offset),
-    ).fetchone()
-    if previous != (None if before is None else before[0]):
-        yield "it names another previous event than the one the log holds"
-    if (entry_id is None) != (event.type is EventType.DELETED):
-        yield "its entry id does not fit its type"
 
 
 def _end_findings(connection: sqlite3.Connection, chains: _Chains) -> Iterator[Finding]:
