@@ -15,10 +15,11 @@ from oscd.api.exchange import Exchange, Network, exchange_of, take_origin_form
 from oscd.api.guard import ALLOWED_HEADERS, PREFLIGHT_SECONDS, Guard
 from oscd.api.problems import problem_body, problem_headers
 from oscd.api.throttle import FailureThrottle
-from oscd.errors import (, NotFound
+from oscd.errors import (
     BodyTooLarge,
     Forbidden,
     NotAuthorized,
+    NotFound,
     RequestRefused,
     TooManyRequests,
     Unavailable,
@@ -78,6 +79,8 @@ class Edge:
         try:
             await self._serve(scope, exchange, receive, answer)
             is_whole = True
+        except ConnectionError:
+            pass  # The client has gone, or takes nothing: no fault of anybody here, and the line below tells.
         except Exception as error:
             if not answer.is_begun:
                 raise
