@@ -28,7 +28,10 @@ State = dict[tuple[str, str], tuple[str | None, bytes | None, bytes]]
 
 places = st.tuples(st.sampled_from(ENVIRONMENTS), st.sampled_from(NAMES))
 steps = st.tuples(
-    places, st.sampled_from(["put", "put", "put", "delete"]), st.sampled_from([None, "c", "d"]), st.sampled_from(OWNERS)
+    places,
+    st.sampled_from(["put", "put", "put", "delete"]),
+    st.sampled_from([None, "c", "d"]),
+    st.sampled_from(OWNERS),
 )
 histories = st.lists(steps, max_size=40)
 filters = st.builds(
@@ -155,7 +158,9 @@ def test_pages_are_the_state_at_the_cut(
 @settings(max_examples=100, deadline=None)
 @given(history=histories, data=st.data(), filters=filters)
 def test_any_earlier_offset_can_be_listed(
-    history: list[tuple[tuple[str, str], str, str | None, bytes | None]], data: st.DataObject, filters: Filters
+    history: list[tuple[tuple[str, str], str, str | None, bytes | None]],
+    data: st.DataObject,
+    filters: Filters,
 ) -> None:
     """A list cut at any offset of the past is what replaying the log up to there gives."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:

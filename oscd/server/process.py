@@ -1,6 +1,6 @@
-"""What every oscd process does to itself before anything else: file modes, core dumps, open files.
+"""What every oscd process does to itself before anything else: file modes, core dumps, open files, memory.
 
-Owns: umask and resource limits. Must not: know what the process is for, or change them back later.
+Owns: umask, resource limits and the allocator's settings. Must not: know what the process is for, or change them back later.
 
 The process stays *dumpable*. `PR_SET_DUMPABLE 0` would keep its memory from other processes of the same
 user too, but it hands `/proc/<pid>` to root, so that its operator can no longer trace or profile it, nor
@@ -23,11 +23,21 @@ OPEN_FILES: Final = 65_536
 slow."""
 
 
+RETURNED_BYTES: Final = 128 * 1024
+"""Blocks of memory from this size on go back to the system as soon as they are free.
+
+It is glibc's own default (mallopt(3), M_MMAP_THRESHOLD), but unless it is set glibc raises it up to 32 MB with the
+first large block it frees. Large values then stay in its heaps as holes: after a hundred writes of 900 kB a worker
+was measured at 120 to 250 MB, and at 50 to 80 MB with the threshold fixed.
+"""
+
+
 def harden_process() -> None:
     """Make new files private, forbid core dumps and raise the number of open files to what the system allows.
 
-    Children inherit all three.
+    Children inherit all three, and start with an allocator that gives memory back.
     """
+    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(RETURNED_BYTES))
     os.umask(PRIVATE_UMASK)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _raise_open_files()

@@ -65,7 +65,9 @@ class Answer:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            self.headers = [(name.decode().lower(), value.decode("latin-1")) for name, value in message["headers"]]
+            self.headers = [
+                (name.decode().lower(), value.decode("latin-1")) for name, value in message["headers"]
+            ]
             return
         self.parts.append(message.get("body", b""))
         self.ended = not message.get("more_body", False)

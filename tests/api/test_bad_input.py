@@ -105,7 +105,14 @@ async def test_wrong_fields_are_all_named_without_their_values(site: Site) -> No
 
 @pytest.mark.parametrize(
     "value",
-    [b"18446744073709551615", b"-9223372036854775808", NESTED_64, rb'"\ud83d\ude00"', b"null", b'"%b"' % (b"x" * 60_000)],
+    [
+        b"18446744073709551615",
+        b"-9223372036854775808",
+        NESTED_64,
+        rb'"\ud83d\ude00"',
+        b"null",
+        b'"%b"' % (b"x" * 60_000),
+    ],
     ids=["2^64-1", "-2^63", "nesting of 64", "a surrogate pair", "null", "60 000 characters"],
 )
 async def test_the_last_acceptable_values_are_read_back_equal(site: Site, value: bytes) -> None:
@@ -268,7 +275,9 @@ async def test_a_wrong_method_is_405_with_allow(site: Site, method: str) -> None
     assert answered.header("allow") == "DELETE, GET, HEAD, OPTIONS, PUT"
 
 
-@pytest.mark.parametrize("target", ["/nothing", "/config", "/configs/../stats", "/.env", "/stats/x", "*", "/configsx"])
+@pytest.mark.parametrize(
+    "target", ["/nothing", "/config", "/configs/../stats", "/.env", "/stats/x", "*", "/configsx"]
+)
 async def test_an_unknown_path_is_404(site: Site, target: str) -> None:
     """There is nothing at other paths, and dots in a path climb nowhere."""
     answered = await site.ask("GET", target)
@@ -276,7 +285,9 @@ async def test_an_unknown_path_is_404(site: Site, target: str) -> None:
     assert_problem(answered, answered.status)
 
 
-@pytest.mark.parametrize("target", ["", "?x", "configs", "http://", "http:///configs", "ftp://localhost/", "localhost:80"])
+@pytest.mark.parametrize(
+    "target", ["", "?x", "configs", "http://", "http:///configs", "ftp://localhost/", "localhost:80"]
+)
 async def test_a_target_that_is_no_path_is_400(site: Site, target: str) -> None:
     """What is neither a path nor an http URL is refused, and is no error of the server."""
     assert_problem(await site.ask("GET", target), 400)

@@ -42,7 +42,23 @@ def test_lists_of_tags_are_read(text: str, if_match: set[str], if_none_match: se
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ", ",", "a", '"a', 'a"', '"a""b"', '"a" "b"', 'w/"a"', '"a"; "b"', '*, "a"', "**", '"a b"', "W/*", '"a",b'],
+    [
+        "",
+        " ",
+        ",",
+        "a",
+        '"a',
+        'a"',
+        '"a""b"',
+        '"a" "b"',
+        'w/"a"',
+        '"a"; "b"',
+        '*, "a"',
+        "**",
+        '"a b"',
+        "W/*",
+        '"a",b',
+    ],
 )
 @pytest.mark.parametrize("name", ["if-match", "if-none-match"])
 def test_what_is_no_list_of_tags_is_refused(name: str, text: str) -> None:
@@ -132,7 +148,9 @@ async def test_put_with_if_none_match_any_creates_once(site: Site) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
-async def test_a_malformed_precondition_is_400_before_the_entry_is_looked_for(site: Site, method: str) -> None:
+async def test_a_malformed_precondition_is_400_before_the_entry_is_looked_for(
+    site: Site, method: str
+) -> None:
     """A precondition nobody can read is told even where there is no entry."""
     body = {"value": 1} if method == "PUT" else None
     assert_problem(await site.ask(method, TARGET, ("if-none-match", "abc"), body=body), 400)
@@ -142,5 +160,7 @@ async def test_a_duplicate_create_is_400_before_any_precondition(site: Site) -> 
     """A duplicate POST is 400 whatever the preconditions say."""
     await site.create("k")
     for header in (("if-none-match", "*"), ("if-match", '"x"')):
-        duplicate = await site.ask("POST", "/configs", header, body={"key": "k", "value": 1, "environment": "e"})
+        duplicate = await site.ask(
+            "POST", "/configs", header, body={"key": "k", "value": 1, "environment": "e"}
+        )
         assert "already exists" in assert_problem(duplicate, 400)["detail"]

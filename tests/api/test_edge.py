@@ -9,7 +9,16 @@ import pytest
 
 from oscd.api import edge as edge_module
 from oscd.api.throttle import BURST
-from tests.api.asgi import OTHER_KEY, PATIENCE, Answer, Answered, Site, assert_problem, http_scope, opened_site
+from tests.api.asgi import (
+    OTHER_KEY,
+    PATIENCE,
+    Answer,
+    Answered,
+    Site,
+    assert_problem,
+    http_scope,
+    opened_site,
+)
 
 EVERY_KIND = [
     ("GET", "/", 200),
@@ -68,7 +77,14 @@ async def test_answers_that_hold_values_are_not_stored(site: Site) -> None:
 async def test_head_is_get_without_a_body(site: Site) -> None:
     """`HEAD` has status and headers of `GET`; the server cuts what body there is."""
     await site.create("k")
-    for target in ("/", "/health", "/stats", "/configs/k?environment=e", "/configs/x?environment=e", "/openapi.json"):
+    for target in (
+        "/",
+        "/health",
+        "/stats",
+        "/configs/k?environment=e",
+        "/configs/x?environment=e",
+        "/openapi.json",
+    ):
         get, head = await site.ask("GET", target), await site.ask("HEAD", target)
         assert head.status == get.status
         for name in ("content-type", "etag", "cache-control", "content-length"):
@@ -79,7 +95,11 @@ async def test_head_is_get_without_a_body(site: Site) -> None:
 
 @pytest.mark.parametrize(
     ("target", "allowed"),
-    [("/", "GET, HEAD, OPTIONS"), ("/configs", "GET, HEAD, OPTIONS, POST"), ("/configs/a/b", "DELETE, GET, HEAD, OPTIONS, PUT")],
+    [
+        ("/", "GET, HEAD, OPTIONS"),
+        ("/configs", "GET, HEAD, OPTIONS, POST"),
+        ("/configs/a/b", "DELETE, GET, HEAD, OPTIONS, PUT"),
+    ],
 )
 async def test_options_says_what_a_path_takes(site: Site, target: str, allowed: str) -> None:
     """`OPTIONS` needs no key of either kind."""
@@ -102,7 +122,9 @@ async def test_repeated_failures_are_slowed_down_and_a_right_key_is_not(site: Si
         assert_problem(await slow, 401)
 
 
-async def test_bodies_of_all_requests_together_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_bodies_of_all_requests_together_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Invariant 10: when unfinished bodies hold all the room, one more gets 503; what ends gives its room back."""
     monkeypatch.setattr(edge_module, "MAX_BUFFERED_BYTES", 1000)
     async with opened_site(tmp_path) as site:
@@ -131,7 +153,9 @@ async def test_bodies_of_all_requests_together_are_bounded(tmp_path: Path, monke
         await site.create("k", value="v" * 800)
 
 
-async def test_a_fault_of_its_own_is_500_and_says_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_fault_of_its_own_is_500_and_says_nothing(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An unexpected error is a problem that holds nothing of its cause."""
 
     async def broken() -> None:

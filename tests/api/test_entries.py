@@ -16,7 +16,16 @@ RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 async def test_forms_are_those_of_the_contract(site: Site) -> None:
     """A write answers in full form; a read in short form, in full only where `mode=full` asks."""
     created = (await site.create("k", value={"a": [1, None]}, category="c")).json()
-    assert list(created) == ["id", "key", "category", "environment", "value", "created_at", "updated_at", "version"]
+    assert list(created) == [
+        "id",
+        "key",
+        "category",
+        "environment",
+        "value",
+        "created_at",
+        "updated_at",
+        "version",
+    ]
     short = (await site.ask("GET", TARGET)).json()
     assert short == {"id": 1, "key": "k", "category": "c", "environment": "e", "value": {"a": [1, None]}}
     assert (await site.ask("GET", f"{TARGET}&mode=short")).json() == short

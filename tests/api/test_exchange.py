@@ -22,7 +22,11 @@ def read(*headers: Header, peer: str = PROXY, trusted: bool = True) -> Exchange:
 @pytest.mark.parametrize("peer", [PROXY, STRANGER, "2001:db8:1::1"])
 def test_without_trusted_proxies_nothing_forwarded_is_believed(peer: str) -> None:
     """`X-Forwarded-*` means nothing where no proxy is trusted, or the peer is none of them."""
-    forwarded = [("x-forwarded-for", CLIENT), ("x-forwarded-proto", "https"), ("x-forwarded-host", "a.example")]
+    forwarded = [
+        ("x-forwarded-for", CLIENT),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-host", "a.example"),
+    ]
     untrusted = read(*forwarded, peer=peer, trusted=False)
     assert (untrusted.address, untrusted.scheme, untrusted.host) == (peer, "http", "localhost:9000")
     stranger = read(*forwarded, peer=STRANGER)
@@ -56,7 +60,13 @@ def test_the_client_is_the_last_address_no_proxy_of_ours_added(lines: list[str],
 
 @pytest.mark.parametrize(
     ("lines", "scheme"),
-    [(["https"], "https"), (["HTTPS"], "https"), (["http", "https"], "https"), (["https, http"], "http"), (["ftp"], "http")],
+    [
+        (["https"], "https"),
+        (["HTTPS"], "https"),
+        (["http", "https"], "https"),
+        (["https, http"], "http"),
+        (["ftp"], "http"),
+    ],
 )
 def test_the_scheme_is_what_the_nearest_proxy_says(lines: list[str], scheme: str) -> None:
     """Of several the last counts, the one a trusted proxy has added; nonsense counts for nothing."""

@@ -11,7 +11,9 @@ from oscd.api.guard import OPEN_PATHS, SAFE_METHODS, Guard
 from oscd.errors import BadRequest, Forbidden
 from tests.api.asgi import Header, assert_problem, http_scope, opened_site
 
-KEYLESS_ON_LOOPBACK = Guard((), frozenset({"config.example", "port.example:8443"}), frozenset({"https://ui.example"}))
+KEYLESS_ON_LOOPBACK = Guard(
+    (), frozenset({"config.example", "port.example:8443"}), frozenset({"https://ui.example"})
+)
 HARMLESS = [
     "localhost",
     "localhost:9000",
@@ -59,7 +61,9 @@ def test_a_name_nobody_can_rebind_is_served(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", REBOUND)
-@pytest.mark.parametrize(("method", "path"), [("GET", "/configs"), ("GET", "/health"), ("OPTIONS", "/"), ("POST", "/")])
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/configs"), ("GET", "/health"), ("OPTIONS", "/"), ("POST", "/")]
+)
 def test_a_name_that_may_be_rebound_is_refused_on_every_path(host: str, method: str, path: str) -> None:
     """Any other name, whatever it is made to look like, is refused, and so is none."""
     with pytest.raises(Forbidden, match="OSC_ALLOWED_HOSTS"):
@@ -132,14 +136,21 @@ def test_a_header_that_decides_comes_once(name: str) -> None:
     """Where one of them says two things, nothing is decided by either."""
     guard = Guard((b"localhost",), frozenset({"evil.example"}), frozenset({"*"}))
     with pytest.raises(BadRequest, match=name):
-        admit(guard, "POST", "/configs", (name, "evil.example"), (name, "localhost"), ("x-api-key", "localhost"))
+        admit(
+            guard, "POST", "/configs", (name, "evil.example"), (name, "localhost"), ("x-api-key", "localhost")
+        )
 
 
 async def test_cors_headers_go_to_listed_origins_on_every_answer(tmp_path: Path) -> None:
     """A listed page can read success, refusals of every layer and the headers of contract §4; any answer varies."""
     async with opened_site(tmp_path, origins=frozenset({"https://ui.example"}), api_keys=(b"key",)) as site:
         origin, key = ("origin", "https://ui.example"), ("x-api-key", "key")
-        for target, status in (("/configs", 200), ("/configs/k", 422), ("/nothing", 404), ("/configs?limit=x", 422)):
+        for target, status in (
+            ("/configs", 200),
+            ("/configs/k", 422),
+            ("/nothing", 404),
+            ("/configs?limit=x", 422),
+        ):
             answered = await site.ask("GET", target, origin, key)
             assert answered.status == status
             assert answered.header("access-control-allow-origin") == "https://ui.example"
@@ -161,14 +172,26 @@ async def test_a_preflight_is_answered_for_listed_origins_only(tmp_path: Path) -
     """A listed page learns without any key what it may send: every method and every request header there is."""
     async with opened_site(tmp_path, origins=frozenset({"https://ui.example"}), api_keys=(b"key",)) as site:
         asks = ("access-control-request-method", "PUT")
-        allowed = await site.ask("OPTIONS", "/configs/k", ("origin", "https://ui.example"), asks, user_key=None)
+        allowed = await site.ask(
+            "OPTIONS", "/configs/k", ("origin", "https://ui.example"), asks, user_key=None
+        )
         assert (allowed.status, allowed.body) == (204, b"")
         assert allowed.header("access-control-allow-origin") == "https://ui.example"
-        for name in ("X-API-Key", "X-User-Key", "If-Match", "If-None-Match", "X-OSC-After", "Content-Type", "X-Actor"):
+        for name in (
+            "X-API-Key",
+            "X-User-Key",
+            "If-Match",
+            "If-None-Match",
+            "X-OSC-After",
+            "Content-Type",
+            "X-Actor",
+        ):
             assert name in str(allowed.header("access-control-allow-headers"))
         for method in ("GET", "POST", "PUT", "DELETE"):
             assert method in str(allowed.header("access-control-allow-methods"))
-        foreign = await site.ask("OPTIONS", "/configs/k", ("origin", "https://evil.example"), asks, user_key=None)
+        foreign = await site.ask(
+            "OPTIONS", "/configs/k", ("origin", "https://evil.example"), asks, user_key=None
+        )
         assert foreign.status == 200
         assert not any(name.startswith("access-control") for name, _ in foreign.headers)
 

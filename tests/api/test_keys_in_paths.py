@@ -90,7 +90,22 @@ async def test_two_keys_are_never_taken_for_one(site: Site, keys: list[str], env
 
 @pytest.mark.parametrize(
     "path",
-    ["", "%00", "a%00b", "a%0ab", "%7f", "%C2%85", "%FF", "%C3", "%ED%A0%80", "%C0%AF", "%", "%2", "%zz", "k" * 256],
+    [
+        "",
+        "%00",
+        "a%00b",
+        "a%0ab",
+        "%7f",
+        "%C2%85",
+        "%FF",
+        "%C3",
+        "%ED%A0%80",
+        "%C0%AF",
+        "%",
+        "%2",
+        "%zz",
+        "k" * 256,
+    ],
 )
 async def test_what_names_no_key_is_422(site: Site, path: str) -> None:
     """A path that is no acceptable key is refused, and nothing is looked up."""

@@ -58,12 +58,16 @@ async def test_a_list_has_both_forms(site: Site) -> None:
     assert full == (await site.ask("GET", "/configs/k?environment=e&mode=full")).json()
 
 
-@pytest.mark.parametrize("prefix", ["%", "_", "a", "a/", "A", "%25", "é", "\U0001f512", "k", "aak", "nothing"])
+@pytest.mark.parametrize(
+    "prefix", ["%", "_", "a", "a/", "A", "%25", "é", "\U0001f512", "k", "aak", "nothing"]
+)
 @pytest.mark.parametrize("environment", [None, "e", "f", "none"])
 async def test_a_prefix_is_literal(site: Site, prefix: str, environment: str | None) -> None:
     """`%` and `_` are characters like any other, upper and lower case differ, with an environment and without."""
     places = await fill(site, [name + "k" for name in NAMES], ["e", "f"])
-    query = "?" + urlencode({"prefix": prefix} | ({} if environment is None else {"environment": environment}))
+    query = "?" + urlencode(
+        {"prefix": prefix} | ({} if environment is None else {"environment": environment})
+    )
     assert await listed(site, query) == [
         (place, key) for place, key in places if key.startswith(prefix) and environment in {None, place}
     ]
@@ -153,7 +157,9 @@ async def test_a_page_ends_early_where_values_are_large(site: Site, monkeypatch:
     assert max(map(len, pages)) < 8
 
 
-async def test_a_list_that_opens_nothing_derives_its_key_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_list_that_opens_nothing_derives_its_key_once(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However many pages are passed over, one list is one derivation: pages are no lever."""
     monkeypatch.setattr("oscd.listing.MAX_EXAMINED", 2)
     for number in range(11):

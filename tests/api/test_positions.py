@@ -38,7 +38,9 @@ async def test_a_read_after_a_position_the_node_has_is_answered(site: Site, targ
         assert (await site.ask("GET", target, ("x-osc-after", position))).status == 200
 
 
-@pytest.mark.parametrize("text", ["x", "AQ==", "!!!!", "Ag", "AQ" + "A" * 20, "A" * 5000, "\xe9", "AQ AQ", "0", "null"])
+@pytest.mark.parametrize(
+    "text", ["x", "AQ==", "!!!!", "Ag", "AQ" + "A" * 20, "A" * 5000, "\xe9", "AQ AQ", "0", "null"]
+)
 @pytest.mark.parametrize("target", [TARGET, "/configs"])
 async def test_what_is_no_position_is_422(site: Site, target: str, text: str) -> None:
     """Text no node has issued is refused at once, by the name of its header."""

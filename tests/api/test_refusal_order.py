@@ -80,7 +80,9 @@ async def test_the_size_of_a_body_comes_before_its_syntax(guarded: Site) -> None
 
 
 @pytest.mark.parametrize("user_key", [None, "", "short", "1234567"])
-async def test_a_missing_or_short_user_key_is_401_before_anything_is_read(site: Site, user_key: str | None) -> None:
+async def test_a_missing_or_short_user_key_is_401_before_anything_is_read(
+    site: Site, user_key: str | None
+) -> None:
     """A user key that cannot be one is refused on every call that needs one."""
     for method, target in (
         ("GET", "/configs"),
@@ -136,7 +138,16 @@ async def test_a_wrong_key_is_401_before_304_and_412(site: Site) -> None:
 @pytest.mark.parametrize("key", ["wrong", "an-api-ke", "an-api-key2", "\xe9", ""])
 async def test_a_wrong_api_key_opens_only_what_needs_none(guarded: Site, key: str) -> None:
     """Everything but the service's own pages is 403, unknown paths and methods too; `OPTIONS` needs no key."""
-    for target in ("/configs", "/stats", "/nothing", "//health", "/health/", "/HEALTH", "/docs/x", "/configs/k"):
+    for target in (
+        "/configs",
+        "/stats",
+        "/nothing",
+        "//health",
+        "/health/",
+        "/HEALTH",
+        "/docs/x",
+        "/configs/k",
+    ):
         assert_problem(await guarded.ask("GET", target, ("x-api-key", key)), 403)
     assert_problem(await guarded.ask("BREW", "/stats", ("x-api-key", key)), 403)
     for target in ("/", "/health", "/ready", "/docs", "/openapi.json", "/%68ealth"):

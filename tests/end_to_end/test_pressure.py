@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection
+from pathlib import Path
 
 import h2.config
 import h2.connection
@@ -80,7 +81,9 @@ def test_random_user_keys_end_in_429_while_known_keys_are_served(start_node: Sta
             flooded = list(readers.map(lambda _: read_times(node, READS), range(2)))
     for name, (one, two) in (("alone", alone), ("under the flood", flooded)):
         times = sorted(one + two)
-        print(f"{name}: p50 {times[len(times) // 2] * 1000:.2f} ms, p99 {times[len(times) * 99 // 100] * 1000:.2f} ms")
+        print(
+            f"{name}: p50 {times[len(times) // 2] * 1000:.2f} ms, p99 {times[len(times) * 99 // 100] * 1000:.2f} ms"
+        )
     print(f"flood: {dict(answers)}")
     assert set(answers) <= {401, 429, -429}
     assert answers[429] > answers[401], "most of the flood is refused before anything is derived"
@@ -90,10 +93,15 @@ def test_random_user_keys_end_in_429_while_known_keys_are_served(start_node: Sta
 
 
 @contextmanager
-def clients_that_read_nothing(node: RunningNode, over_http_1: int, over_http_2: int) -> Iterator[list[socket.socket]]:
+def clients_that_read_nothing(
+    node: RunningNode, over_http_1: int, over_http_2: int
+) -> Iterator[list[socket.socket]]:
     """Have clients ask for the whole list and take nothing of it; over HTTP/2 they never open a window."""
     with ExitStack() as stack:
-        opened = [stack.enter_context(connect(node.port, receive_buffer=4096)) for _ in range(over_http_1 + over_http_2)]
+        opened = [
+            stack.enter_context(connect(node.port, receive_buffer=4096))
+            for _ in range(over_http_1 + over_http_2)
+        ]
         for client in opened[:over_http_1]:
             client.sendall(request("GET /configs HTTP/1.1", KEY))
         for client in opened[over_http_1:]:
@@ -113,6 +121,18 @@ def _zero_window_request() -> bytes:
     return connection.data_to_send()
 
 
+def largest_while_writing(node: RunningNode, wal: Path) -> tuple[int, int]:
+    """Write 100 MB, and give the most memory the workers held meanwhile and the largest size of the file."""
+    workers, memory, size = node.worker_pids(), 0, 0
+    connection = HTTPConnection("127.0.0.1", node.port, timeout=PATIENCE)
+    for number in range(120):
+        put(connection, f"w{number % 3}", "y" * 900_000)
+        memory = max(memory, resident_bytes(workers))
+        size = max(size, wal.stat().st_size)
+    connection.close()
+    return memory, size
+
+
 @pytest.mark.parametrize(
     ("entries", "size"), [(6000, 2000), (24, 900_000)], ids=["many small values", "some large values"]
 )
@@ -123,19 +143,15 @@ def test_clients_that_read_nothing_cost_little(start_node: StartNode, entries: i
     with node.client() as client:
         assert len(client.get("/configs").json()) == entries
     workers = node.worker_pids()
-    before = resident_bytes(workers)
-    highest = biggest_wal = 0
     wal = node.database.with_name(f"{node.database.name}-wal")
+    before, _ = largest_while_writing(node, wal)
     with clients_that_read_nothing(node, 30, 30) as opened:
         for client in opened:
             assert client.recv(1, socket.MSG_PEEK), "the answer has begun"
-        connection = HTTPConnection("127.0.0.1", node.port, timeout=PATIENCE)
-        for number in range(160):
-            put(connection, f"w{number % 3}", "y" * 900_000)
-            highest = max(highest, resident_bytes(workers))
-            biggest_wal = max(biggest_wal, wal.stat().st_size)
-        connection.close()
-    print(f"memory grew by {(highest - before) / MEGABYTE:.0f} MB, the write-ahead log to {biggest_wal / MEGABYTE:.0f} MB")
+        highest, biggest_wal = largest_while_writing(node, wal)
+    print(
+        f"memory grew by {(highest - before) / MEGABYTE:.0f} MB, the write-ahead log to {biggest_wal / MEGABYTE:.0f} MB"
+    )
     assert highest - before < 100 * MEGABYTE
     assert biggest_wal < 64 * MEGABYTE
     assert node.worker_pids() == workers
