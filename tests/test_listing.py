@@ -127,7 +127,7 @@ def test_pages_are_the_state_at_the_cut(
     bounds: tuple[int, int],
     owner: bytes | None,
 ) -> None:
-    """Invariant 10: pages read one by one, with writes between them, are the replayed state at the first one's head."""
+    """Invariant 10: pages with writes between them are the replayed state at the first one's head."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         history = History(connection)
         for step in before:

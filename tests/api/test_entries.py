@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -85,7 +86,7 @@ async def test_an_update_keeps_changes_or_removes_the_category(
 
 
 @pytest.mark.parametrize("more", [{}, {"category": None}, {"category": ""}], ids=str)
-async def test_a_create_without_category_has_none(site: Site, more: dict[str, object]) -> None:
+async def test_a_create_without_category_has_none(site: Site, more: dict[str, Any]) -> None:
     """Absent, null and empty all mean that there is none."""
     assert (await site.create("k", **more)).json()["category"] is None
 

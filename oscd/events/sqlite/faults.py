@@ -37,16 +37,26 @@ def primary_code(error: sqlite3.Error) -> int:
     return int(code) & 0xFF
 
 
-def needs_reopen(error: sqlite3.Error) -> bool:
+def needs_reopen(error: Exception) -> bool:
     """Whether the connection that raised this should be opened anew."""
-    return primary_code(error) in _REOPEN
+    return not isinstance(error, sqlite3.Error) or primary_code(error) in _REOPEN
+
+
+class CommitFailed(Exception):
+    """COMMIT itself failed; its cause is SQLite's error. The disk may have kept the write all the same."""
 
 
 def translated(error: Exception) -> Exception:
     """The error a caller gets for one that came out of SQLite or the file system; any other stays as it is."""
+    if isinstance(error, CommitFailed):
+        return Unavailable(f"It is not known whether this was written: {_reason(error.__cause__)}.")
     if isinstance(error, sqlite3.Error):
-        reason = _REASONS.get(primary_code(error), "the log cannot be used")
-        return Unavailable(f"Nothing was changed: {reason}.")
+        return Unavailable(f"Nothing was changed: {_reason(error)}.")
     if isinstance(error, OSError):
         return Unavailable("Nothing was changed: the file of the log cannot be reached.")
     return error
+
+
+def _reason(error: BaseException | None) -> str:
+    unknown = "the log cannot be used"
+    return _REASONS.get(primary_code(error), unknown) if isinstance(error, sqlite3.Error) else unknown

@@ -16,7 +16,7 @@ from oscd.events.event import Origin
 from oscd.events.log import MicrosecondClock, Projections, Reading, Writing
 from oscd.events.sqlite.batch import BEGIN_SECONDS, Batcher, Job
 from oscd.events.sqlite.checkpoint import checkpoint
-from oscd.events.sqlite.faults import needs_reopen, translated
+from oscd.events.sqlite.faults import CommitFailed, needs_reopen, translated
 from oscd.events.sqlite.file import LogFile, Room, WriteLock
 from oscd.events.sqlite.thread import ConnectionThread
 from oscd.events.sqlite.transaction import SqliteReading, SqliteWriting
@@ -127,8 +127,8 @@ class SqliteLog:
     async def _run(self, thread: ConnectionThread, batch: Callable[[sqlite3.Connection], None]) -> None:
         try:
             await thread.run(batch)
-        except (sqlite3.Error, OSError) as error:
-            if isinstance(error, OSError) or needs_reopen(error):
+        except (CommitFailed, sqlite3.Error, OSError) as error:
+            if needs_reopen(error):
                 await thread.close()
             raise translated(error) from error
 
@@ -146,7 +146,7 @@ class SqliteLog:
                         job.error = Unavailable(f"Nothing was changed: {lack}; deletes are still accepted.")
                     else:
                         _run_command(job, writing)
-                connection.execute("COMMIT")
+                _finish(connection)
             except BaseException:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
@@ -156,6 +156,18 @@ class SqliteLog:
                     "The file of the log was moved, deleted or replaced while this was written; whether it stays is"
                     " not known."
                 )
+
+
+def _finish(connection: sqlite3.Connection) -> None:
+    """Commit.
+
+    Raises:
+        CommitFailed: It is not known whether the disk has kept the write.
+    """
+    try:
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise CommitFailed from error
 
 
 def _run_command(job: Job, writing: SqliteWriting) -> None:
