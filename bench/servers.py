@@ -5,8 +5,8 @@ Must not measure. Ends only what it started, by process id.
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -20,6 +20,7 @@ from pathlib import Path
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
 _ROOT = Path(__file__).parent.parent
+_SERVING = re.compile(rb" is serving on http://[^ ]*:(\d+) with ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +116,8 @@ def _wait(process: subprocess.Popen[bytes], find_port: Callable[[], int | None])
 
 def _port_told(lines: Path) -> int | None:
     """The port in the line with which oscd says that it serves."""
-    # What follows the last newline may be half a line.
-    for line in lines.read_bytes().split(b"\n")[:-1]:
-        event = str(json.loads(line)["event"])
-        if " is serving on " in event:
-            return int(event.split(" with ")[0].rpartition(":")[2])
-    return None
+    told = _SERVING.search(lines.read_bytes())
+    return int(told[1]) if told else None
 
 
 def _listens(port: int) -> int | None:

@@ -1,6 +1,7 @@
 """What every oscd process does to itself before anything else: file modes, core dumps, open files, memory.
 
-Owns: umask, resource limits and the allocator's settings. Must not: know what the process is for, or change them back later.
+Owns: umask, resource limits and the allocator's settings. Must not: know what the process is for, or change them
+back later.
 
 The process stays *dumpable*. `PR_SET_DUMPABLE 0` would keep its memory from other processes of the same
 user too, but it hands `/proc/<pid>` to root, so that its operator can no longer trace or profile it, nor

@@ -40,7 +40,7 @@ async def test_lists_are_in_order_of_code_points(site: Site) -> None:
 
 
 async def test_an_empty_list_is_a_list(site: Site) -> None:
-    """Where nothing matches, or the key opens nothing, the answer is an empty list; of nothing it costs no derivation."""
+    """Where the key opens nothing the answer is an empty list; where nothing matches it costs no derivation."""
     for query in ("", "?limit=5", "?environment=e", "?prefix=x"):
         answered = await site.ask("GET", f"/configs{query}")
         assert (answered.status, answered.body, answered.header("link")) == (200, b"[]", None)
@@ -153,7 +153,7 @@ async def test_a_page_ends_early_where_values_are_large(site: Site, monkeypatch:
         if match is None:
             break
         target = match[1]
-    assert sum(pages, []) == [f"k{number}" for number in range(8)]
+    assert [key for page in pages for key in page] == [f"k{number}" for number in range(8)]
     assert max(map(len, pages)) < 8
 
 

@@ -62,11 +62,16 @@ def test_an_endless_body_is_answered_and_cut(node: RunningNode) -> None:
         client.sendall(request("POST /configs HTTP/1.1", KEY, "Transfer-Encoding: chunked"))
         chunk = b"%x\r\n%b\r\n" % (4096, b"x" * 4096)
         with pytest.raises(ConnectionError):
-            for _ in range(100_000):
-                client.sendall(chunk)
+            _send_on(client, chunk)
     with connect(node.port) as client:
         client.sendall(request("POST /configs HTTP/1.1", KEY, "Transfer-Encoding: chunked") + chunk * 20)
         problem_of(read_answer(client), 413)
+
+
+def _send_on(client: socket.socket, chunk: bytes) -> None:
+    """Send as long as the connection lasts, but for a bound far beyond what a node may take."""
+    for _ in range(100_000):
+        client.sendall(chunk)
 
 
 def test_a_refused_head_is_answered_before_its_body_comes(node: RunningNode) -> None:

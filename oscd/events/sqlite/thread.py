@@ -17,6 +17,20 @@ import aiosqlite
 Result = TypeVar("Result")
 
 
+class _NotOpened:
+    """What stands for a connection that could not be opened, until its thread has been ended.
+
+    Were the error raised there, aiosqlite would end the thread without waiting for it, and a loop that closes
+    meanwhile makes that thread fail in turn.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def close(self) -> None:
+        """As aiosqlite calls it."""
+
+
 class ConnectionThread:
     """A connection that is opened, used and closed on a thread of its own, and can be opened anew.
 
@@ -50,8 +64,19 @@ class ConnectionThread:
     async def _open(self) -> aiosqlite.Connection:
         async with self._opening:
             if self._connection is None:
-                self._connection = await aiosqlite.Connection(self._connect, iter_chunk_size=64)
+                connection = await aiosqlite.Connection(self._attempt, iter_chunk_size=64)  # type: ignore[arg-type]
+                opened: object = connection._conn
+                if isinstance(opened, _NotOpened):
+                    await connection.close()
+                    raise opened.error
+                self._connection = connection
             return self._connection
+
+    def _attempt(self) -> sqlite3.Connection | _NotOpened:
+        try:
+            return self._connect()
+        except Exception as error:
+            return _NotOpened(error)
 
     async def close(self) -> None:
         """Close the connection and end its thread; the next `run` opens both anew."""
