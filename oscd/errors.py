@@ -16,7 +16,6 @@
         ├── UnsupportedMedia      415
         ├── Invalid               422  well-formed but not acceptable; carries the fields
         ├── TooManyRequests       429  retry helps
-        ├── HeadersTooLarge       431
         ├── InternalError         500
         └── Unavailable           503  retry helps
 
@@ -153,12 +152,6 @@ class TooManyRequests(RequestRefused):
 
     status, title, kind = 429, "Too many requests", "too_many_requests"
     retry_after = 1
-
-
-class HeadersTooLarge(RequestRefused):
-    """A header or the query string exceeds its limit."""
-
-    status, title, kind = 431, "Request header fields too large", "too_large"
 
 
 class InternalError(RequestRefused):

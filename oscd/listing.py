@@ -2,7 +2,7 @@
 
 A long list is read page by page, each in a short view of its own, so no read transaction outlives a page or
 waits on a client (invariant 10). Entries that changed after the cut are looked up in the log as of the cut:
-the tombstones in the entry table make sure that none is missed. Must not decrypt.
+the tombstones in the entry table make sure that none is missed. Must not know a cipher's workings.
 """
 
 from __future__ import annotations
@@ -10,14 +10,19 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
+from oscd.events.cipher import Cipher
 from oscd.events.event import Body
-from oscd.events.log import Reading
+from oscd.events.keyring import KeyRing
+from oscd.events.log import EventLog, Reading
 from oscd.projections import sqlite as projections
 from oscd.projections.entry import Entry, entry_after
+from oscd.values import Opened, open_each
 
 START = ("", "")
 # Rows one view may examine, whatever matches: bounds how long it keeps others waiting.
 MAX_EXAMINED = 1000
+# What a view counts a read as that may return much: 32 of them fill it.
+LARGE_READ_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,55 @@ class Page:
     found: list[tuple[Entry, Body | None]]
     upto: int
     next_after: tuple[str, str] | None
+
+
+class Listing:
+    """One list for one caller: cut at one offset and opened with one derived key, however many pages it has."""
+
+    def __init__(
+        self, log: EventLog[sqlite3.Connection], keyring: KeyRing, filters: Filters, user_key: str
+    ) -> None:
+        self._log = log
+        self._keyring = keyring
+        self._filters = filters
+        self._user_key = user_key
+        self._cipher: Cipher | None = None
+        self._upto: int | None = None
+
+    async def page(
+        self, after: tuple[str, str], most_entries: int, most_bytes: int
+    ) -> tuple[list[Opened], tuple[str, str] | None]:
+        """The next entries the key opens, and where the ones after them begin; None at the end.
+
+        Args:
+            after: Where the page before ended.
+            most_entries, most_bytes: Entries, and bytes of ciphertext, to look at.
+
+        Raises:
+            TooManyRequests, Unavailable: Not now. Only the first page needs a key derived.
+        """
+        cipher = self._cipher or self._keyring.recall(self._user_key)
+        if cipher is None:
+            # A list of nothing costs no derivation.
+            page = await self._read(after, (1, 1))
+            if not page.found and page.next_after is None:
+                return [], None
+            cipher = await self._keyring.derive(self._user_key)
+        self._cipher = cipher
+        page = await self._read(after, (most_entries, most_bytes), cipher.key_id)
+        self._upto = page.upto
+        opened = await open_each(cipher, page.found)
+        if opened:
+            self._keyring.remember(self._user_key, cipher)
+        return opened, page.next_after
+
+    async def _read(
+        self, after: tuple[str, str], bounds: tuple[int, int], key_id: bytes | None = None
+    ) -> Page:
+        return await self._log.read(
+            lambda reading: entries_of_page(reading, self._filters, after, self._upto, bounds, key_id=key_id),
+            size=LARGE_READ_BYTES,
+        )
 
 
 def entries_of_page(

@@ -46,7 +46,12 @@ def test_the_client_example_works_when_pasted(start_node: Callable[..., RunningN
 
 def test_the_links_lead_somewhere() -> None:
     """Every relative link of README and docs names a file of the repository."""
-    for path in (ROOT / "README.md", ROOT / "DESIGN.md", *ROOT.glob("oscd/*/DESIGN.md"), *ROOT.glob("docs/*.md")):
+    for path in (
+        ROOT / "README.md",
+        ROOT / "DESIGN.md",
+        *ROOT.glob("oscd/*/DESIGN.md"),
+        *ROOT.glob("docs/*.md"),
+    ):
         for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
             assert (path.parent / target).exists(), f"{path.name}: {target}"
 

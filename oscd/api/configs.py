@@ -41,8 +41,9 @@ from oscd.errors import (
     Unavailable,
     UnsupportedMedia,
 )
-from oscd.listing import START, Filters
-from oscd.node import Listing, Node, Opened, Written
+from oscd.listing import START, Filters, Listing
+from oscd.node import Node, Written
+from oscd.values import Opened
 
 # One part of a streamed list: what a client that reads nothing can make the node hold, several times over.
 PART_ENTRIES = 200
