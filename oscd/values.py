@@ -79,9 +79,10 @@ def open_in_transaction(cipher: Cipher, entry: Entry, writing: Writing[sqlite3.C
         TooLargeInTransaction: It has to be shown outside.
     """
     _require_key_id(cipher, entry)
-    if writing.body_size(entry.offset) > INLINE_BYTES:
+    body = writing.body_at(entry.offset, at_most=INLINE_BYTES)
+    if body is None:
         raise TooLargeInTransaction(entry)
-    _open(cipher, entry, writing.body_at(entry.offset))
+    _open(cipher, entry, body)
 
 
 def _open(cipher: Cipher, entry: Entry, body: Body | None) -> bytes:

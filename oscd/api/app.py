@@ -50,6 +50,8 @@ def create_app(node: Node, *, probe: Probe, rules: EdgeRules, version: str, log:
     """
     app = Quart("oscd", static_folder=None)
     app.config["BODY_TIMEOUT"] = BODY_SECONDS
+    # The server bounds every send; Quart would start a task for each answer to do it again.
+    app.config["RESPONSE_TIMEOUT"] = None
     # The edge counts bodies; Quart's own limit, 16 MB by default, would cut in below a larger one.
     app.config["MAX_CONTENT_LENGTH"] = None
     app.url_map.converters["key"] = KeyConverter

@@ -9,6 +9,7 @@ import hmac
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 
 from oscd.api.exchange import Exchange
@@ -28,6 +29,8 @@ OPEN_PATHS = frozenset(
         "/openapi.json",
     }
 )
+# Characters of an IPv6 address with an IPv4 one in it and a zone: what is longer is none, and is not remembered.
+_LONGEST_ADDRESS = 64
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # Nothing can be decided while one of these says two things; whatever else came twice is refused after them.
 _DECIDING = frozenset({"host", "origin", "x-api-key"})
@@ -136,6 +139,11 @@ def _is_harmless(host: str, listed: Collection[str]) -> bool:
     name = parts[1].strip("[]")
     if host in listed or name in listed or name == "localhost" or _is_single_label(name):
         return True
+    return len(name) <= _LONGEST_ADDRESS and _is_address(name)
+
+
+@lru_cache(maxsize=256)
+def _is_address(name: str) -> bool:
     try:
         ip_address(name)
     except ValueError:

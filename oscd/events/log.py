@@ -57,11 +57,11 @@ class Reading(Protocol[StoreOut]):
     def event_at(self, offset: int) -> Recorded | None:
         """The event at `offset`."""
 
-    def body_at(self, offset: int) -> Body | None:
-        """The body of the event at `offset`, None where there is no such event or its body was removed."""
+    def body_at(self, offset: int, *, at_most: int | None = None) -> Body | None:
+        """The body of the event at `offset`.
 
-    def body_size(self, offset: int) -> int:
-        """Bytes of that body, without reading it; 0 where there is none."""
+        None where there is no such event, its body was removed, or it has more than `at_most` bytes.
+        """
 
     def winner(self, environment: str, key: str, upto: int) -> Recorded | None:
         """The greatest-stamped event of an entry among those with `offset <= upto`."""

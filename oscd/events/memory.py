@@ -60,15 +60,12 @@ class MemoryReading:
         """The event at `offset`."""
         return self._state.recorded[offset - 1] if 1 <= offset <= self.head() else None
 
-    def body_at(self, offset: int) -> Body | None:
-        """The body of the event at `offset`, None where there is no such event or its body was removed."""
+    def body_at(self, offset: int, *, at_most: int | None = None) -> Body | None:
+        """The body of the event at `offset`; None where it is not there, or has more than `at_most` bytes."""
         recorded = self.event_at(offset)
-        return None if recorded is None else recorded.body
-
-    def body_size(self, offset: int) -> int:
-        """Bytes of that body; 0 where there is none."""
-        body = self.body_at(offset)
-        return 0 if body is None else len(codec.encode_body(body))
+        body = None if recorded is None else recorded.body
+        is_too_large = at_most is not None and body is not None and len(codec.encode_body(body)) > at_most
+        return None if is_too_large else body
 
     def winner(self, environment: str, key: str, upto: int) -> Recorded | None:
         """The greatest-stamped event of an entry among those with `offset <= upto`."""

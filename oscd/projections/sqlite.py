@@ -73,7 +73,9 @@ class SqliteProjections:
         """Apply one event to every table; one that is not of an entry changes none."""
         if not recorded.event.is_of_entry:
             return
-        current = entry(store, recorded.event.environment, recorded.event.key)
+        event = recorded.event
+        # An event without a previous one is the first of its entry: there is nothing to look up.
+        current = None if recorded.previous is None else entry(store, event.environment, event.key)
         after = merge(current, recorded)
         if after is current:
             return

@@ -133,7 +133,7 @@ class BoundedApp:
 class _Bounded:
     """One request and its response."""
 
-    __slots__ = ("_bounds", "_receive", "_received", "_send")
+    __slots__ = ("_bounds", "_is_cut", "_receive", "_received", "_send")
 
     def __init__(
         self, bounds: BoundedApp, scope: HTTPScope, receive: ASGIReceiveCallable, send: ASGISendCallable
@@ -141,6 +141,7 @@ class _Bounded:
         self._bounds = bounds
         self._receive = receive
         self._send = send
+        self._is_cut = False
         self._received = asyncio.Event()
         if _has_no_body(scope):
             self._received.set()
@@ -181,12 +182,19 @@ class _Bounded:
         await self._send_bounded(message)
 
     async def _send_bounded(self, message: ASGISendEvent) -> None:
+        # A timer, not asyncio.timeout: it is taken for every message, and nearly never runs out. Cutting the
+        # connection ends the send.
+        stalled = asyncio.get_running_loop().call_later(self._bounds.stall_seconds, self._cut)
         try:
-            async with asyncio.timeout(self._bounds.stall_seconds):
-                await self._send(message)
-        except TimeoutError as error:
-            self._bounds.abort()
-            raise ClientStalled("the client does not read") from error
+            await self._send(message)
+        finally:
+            stalled.cancel()
+        if self._is_cut:
+            raise ClientStalled("the client does not read")
+
+    def _cut(self) -> None:
+        self._is_cut = True
+        self._bounds.abort()
 
 
 def _has_no_body(scope: HTTPScope) -> bool:

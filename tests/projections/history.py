@@ -74,9 +74,17 @@ def run(writing: SqliteWriting, step: Step, number: int) -> None:
 
 def recorded_events(events: Sequence[Event]) -> list[Recorded]:
     """Events as a log would hold them that got them in this order; ids are no part of what is merged."""
-    return [
-        Recorded(offset, event, b"\0" * 32, None, None, None) for offset, event in enumerate(events, start=1)
-    ]
+    winners: dict[tuple[str, str], Recorded] = {}
+    recorded = []
+    for offset, event in enumerate(events, start=1):
+        place = (event.environment, event.key)
+        previous = winners.get(place)
+        recorded.append(
+            Recorded(offset, event, b"\0" * 32, None, None if previous is None else previous.offset, None)
+        )
+        if previous is None or event.precedence > previous.event.precedence:
+            winners[place] = recorded[-1]
+    return recorded
 
 
 def renumbered(events: Sequence[Event], origin: Origin) -> list[Event]:

@@ -13,7 +13,7 @@ from typing import Any
 from oscd.events import codec
 from oscd.events.event import Body, Draft, Origin, Recorded, life_number
 from oscd.events.log import MicrosecondClock, Projections
-from oscd.events.position import Position, mark
+from oscd.events.position import Mark, Position, mark
 from oscd.events.sqlite.schema import read_meta, write_meta
 
 # A page of events ends past this many bytes of bodies, whatever number was asked for.
@@ -76,15 +76,14 @@ class SqliteReading:
         row = self.store.execute(f'SELECT {_EVENT} FROM events WHERE "offset" = ?', (offset,)).fetchone()
         return None if row is None else _recorded(row)
 
-    def body_at(self, offset: int) -> Body | None:
-        """The body of the event at `offset`, None where there is no such event or its body was removed."""
-        row = self.store.execute('SELECT body FROM events WHERE "offset" = ?', (offset,)).fetchone()
+    def body_at(self, offset: int, *, at_most: int | None = None) -> Body | None:
+        """The body of the event at `offset`; None where it is not there, or has more than `at_most` bytes."""
+        # length() reads the row's header only, so a body that is too large is not read at all.
+        row = self.store.execute(
+            'SELECT CASE WHEN ?2 IS NULL OR length(body) <= ?2 THEN body END FROM events WHERE "offset" = ?1',
+            (offset, at_most),
+        ).fetchone()
         return None if row is None or row[0] is None else codec.decode_body(row[0])
-
-    def body_size(self, offset: int) -> int:
-        """Bytes of the body at `offset`, without reading it; 0 where there is none."""
-        row = self.store.execute('SELECT length(body) FROM events WHERE "offset" = ?', (offset,)).fetchone()
-        return int((row and row[0]) or 0)
 
     def winner(self, environment: str, key: str, upto: int) -> Recorded | None:
         """The greatest-stamped event of an entry among those with `offset <= upto`."""
@@ -123,6 +122,7 @@ class SqliteWriting(SqliteReading):
         self.origin = origin
         self._projections = projections
         self._clock = clock
+        self._other_marks: dict[str, Mark] | None = None
         row = connection.execute(
             "SELECT id, seq, digest, stamp, (SELECT max(stamp) FROM origins) FROM origins WHERE incarnation = ?",
             (origin.incarnation,),
@@ -130,6 +130,17 @@ class SqliteWriting(SqliteReading):
         self._origin_id: int = row[0]
         last_entry_id = read_meta(connection, "last_entry_id")
         self.tip = Tip(self.head(), row[1], row[2], row[3], row[4], int(last_entry_id or 0))
+
+    def position(self) -> Position:
+        """Where a reader of everything stands, what was appended so far included."""
+        # Only this transaction writes, and only to its own origin: the others are read once.
+        if self._other_marks is None:
+            marks = dict(super().position().marks)
+            marks.pop(self.origin.incarnation, None)
+            self._other_marks = marks
+        if not self.tip.seq:
+            return Position(self._other_marks)
+        return Position({**self._other_marks, self.origin.incarnation: mark(self.tip.seq, self.tip.digest)})
 
     def append(self, drafts: Sequence[Draft]) -> Sequence[Recorded]:
         """Append the events of one write, in order, and apply each to the projections."""
