@@ -72,7 +72,6 @@ def test_the_types_are_stable_and_distinct() -> None:
         "not-authorized",
         "not-found",
         "precondition-failed",
-        "request-header-fields-too-large",
         "request-timeout",
         "service-unavailable",
         "too-many-requests",
