@@ -75,10 +75,8 @@ class Edge:
         started = time.perf_counter()
         exchange = exchange_of(scope, self._trusted)
         answer = _Answer(exchange, send, self._guard().cors_headers(exchange))
-        is_whole = False
         try:
             await self._serve(scope, exchange, receive, answer)
-            is_whole = True
         except ConnectionError:
             pass  # The client has gone, or takes nothing: no fault of anybody here, and the line below tells.
         except Exception as error:
@@ -93,7 +91,7 @@ class Edge:
                 method=scope["method"] if exchange.route != "unmatched" else "other",
                 route=exchange.route,
                 status=answer.status,
-                whole=is_whole,
+                whole=answer.is_whole,
                 duration_ms=round((time.perf_counter() - started) * 1000, 3),
                 client=exchange.address,
             )
@@ -158,9 +156,9 @@ class _Answer:
         self._send = send
         self._headers = [(b"x-request-id", exchange.request_id.encode("ascii")), *cors_headers]
         self._left: int | None = None
-        self._is_ended = False
         self.status = 499  # What a log calls a client that left before it was answered.
         self.is_begun = False
+        self.is_whole = False
 
     async def send(self, message: Message) -> None:
         """Send one ASGI message of the answer.
@@ -173,14 +171,14 @@ class _Answer:
             self.is_begun = True
             self._left = _length(message["headers"])
             message = {**message, "headers": [*message["headers"], *self._headers]}
-        elif self._is_ended:
+        elif self.is_whole:
             return
         elif self._left is not None:
             self._left -= len(message.get("body", b""))
             if self._left == 0:
                 message = {**message, "more_body": False}
-                self._is_ended = True
         await self._send(message)
+        self.is_whole = message["type"] == "http.response.body" and not message.get("more_body", False)
 
     async def refuse(self, refusal: RequestRefused) -> None:
         """Answer with a problem."""
