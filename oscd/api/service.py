@@ -15,7 +15,7 @@ from oscd.api.call import Call, Handler
 from oscd.api.docs_page import DOCS_HTML, DOCS_POLICY, docs_asset
 from oscd.api.models import Health, NotReady, Ready, ServiceInfo, Statistics
 from oscd.api.openapi import Answer, Operation, document
-from oscd.errors import Forbidden, NotFound, Unavailable
+from oscd.errors import Forbidden, Invalid, NotFound, Unavailable
 from oscd.node import Node
 
 NAME = "OpenSecureConf API"
@@ -38,7 +38,8 @@ STATISTICS = Operation(
     "/stats",
     "How many entries there are, whoever can open them",
     {200: Answer("The statistics", Statistics, _HEADERS)},
-    refusals=(Forbidden, Unavailable),
+    headers=("X-OSC-After", "X-Request-ID"),
+    refusals=(Forbidden, Invalid, Unavailable),
     api_key=True,
 )
 
@@ -108,8 +109,10 @@ class Service:
             return problem_answer(refusal, {"ready": False, "reasons": reasons})
         return json_answer(b'{"ready":true}', store=False)
 
-    async def statistics(self, _call: Call) -> Response:
+    async def statistics(self, call: Call) -> Response:
         """`GET /stats`."""
+        if call.after is not None:
+            await self.node.wait_for(call.after)
         found = await self.node.statistics()
         # A category of that very name counts with those that have none, as in the original.
         by_category: dict[str, int] = {}

@@ -19,7 +19,8 @@ from oscd.server.binding import bind_listeners
 from oscd.server.logs import configure_logging, get_logger
 from oscd.server.process import harden_process
 from oscd.server.settings import Settings
-from oscd.server.spec import LOG_CLOSE_SECONDS, WorkerSpec, worker_main
+from oscd.server.spawned import LOG_CLOSE_SECONDS, worker_main
+from oscd.server.spec import WorkerSpec
 from oscd.server.supervisor import run_supervisor
 from oscd.server.tls import tls_context
 

@@ -29,7 +29,7 @@ async def test_every_write_tells_a_position_past_the_one_before(site: Site) -> N
     assert (await site.ask("GET", TARGET)).header("x-osc-position") is None
 
 
-@pytest.mark.parametrize("target", [TARGET, "/configs", "/configs?limit=1"])
+@pytest.mark.parametrize("target", [TARGET, "/configs", "/configs?limit=1", "/stats"])
 async def test_a_read_after_a_position_the_node_has_is_answered(site: Site, target: str) -> None:
     """Any position the node has issued, and an empty one, is behind it."""
     first = str((await site.create("k")).header("x-osc-position"))
@@ -41,7 +41,7 @@ async def test_a_read_after_a_position_the_node_has_is_answered(site: Site, targ
 @pytest.mark.parametrize(
     "text", ["x", "AQ==", "!!!!", "Ag", "AQ" + "A" * 20, "A" * 5000, "\xe9", "AQ AQ", "0", "null"]
 )
-@pytest.mark.parametrize("target", [TARGET, "/configs"])
+@pytest.mark.parametrize("target", [TARGET, "/configs", "/stats"])
 async def test_what_is_no_position_is_422(site: Site, target: str, text: str) -> None:
     """Text no node has issued is refused at once, by the name of its header."""
     await site.create("k")
@@ -49,7 +49,7 @@ async def test_what_is_no_position_is_422(site: Site, target: str, text: str) ->
     assert problem["errors"][0]["loc"] == ["header", "X-OSC-After"]
 
 
-@pytest.mark.parametrize("target", [TARGET, "/configs"])
+@pytest.mark.parametrize("target", [TARGET, "/configs", "/stats"])
 @pytest.mark.parametrize("how", ["unknown origin", "future", "other chain"])
 async def test_a_position_out_of_reach_is_503(
     site: Site, monkeypatch: pytest.MonkeyPatch, target: str, how: str
