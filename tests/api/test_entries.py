@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from datetime import UTC, datetime
 from typing import Any
@@ -120,3 +121,17 @@ async def test_a_deleted_entry_belongs_to_nobody(site: Site) -> None:
     await site.ask("DELETE", TARGET)
     await site.create("k", user_key=OTHER_KEY)
     assert_problem(await site.ask("GET", TARGET), 401)
+
+
+async def test_a_large_entry_is_changed_by_its_key_only(site: Site) -> None:
+    """A value too large to be opened inside the transaction is opened before it, and authorizes the same."""
+    large = "x" * 40_000
+    await site.create("k", value=large)
+    wrong = await site.ask("PUT", TARGET, body={"value": 1}, user_key=OTHER_KEY)
+    assert_problem(wrong, 401)
+    assert_problem(await site.ask("DELETE", TARGET, user_key=OTHER_KEY), 401)
+    writes = (site.ask("PUT", TARGET, body={"value": large + str(n)}) for n in range(4))
+    answers = await asyncio.gather(*writes)
+    assert sorted(answer.json()["version"] for answer in answers) == [2, 3, 4, 5]
+    assert (await site.ask("DELETE", TARGET)).status == 200
+    assert_problem(await site.ask("GET", TARGET), 404)
