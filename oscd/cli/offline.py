@@ -15,8 +15,8 @@ import click
 from oscd.cli.progress import progress
 from oscd.errors import StartRefused
 from oscd.events.sqlite import schema
-from oscd.events.sqlite.file import LogFile, WriteLock, configure, inode_of
-from oscd.events.sqlite.prepare import NodeClaim, reproject
+from oscd.events.sqlite.file import LogFile, configure, inode_of
+from oscd.events.sqlite.prepare import NodeClaim, one_transaction, reproject
 from oscd.events.sqlite.transaction import SqliteReading
 from oscd.events.sqlite.verify import Finding, verify_chain
 from oscd.projections.sqlite import VERSION, SqliteProjections
@@ -77,14 +77,13 @@ def rebuild() -> None:
     path = _database()
     file = LogFile(path, _inode(path))
     claim = NodeClaim(path)
-    lock = WriteLock(file.lock_path)
     try:
-        with lock.held(), _writing(file) as connection:
+        with _translated(path), one_transaction(file) as connection:
+            _require_log(connection, path)
             events = SqliteReading(connection).head()
             with progress("Rebuilding", events) as tell:
                 reproject(connection, SqliteProjections(), tell)
     finally:
-        lock.close()
         claim.release()
     click.echo(f"{events} events replayed.")
 
@@ -111,20 +110,6 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
             _require_log(connection, path)
             configure(connection, read_only=True)
             yield connection
-        finally:
-            connection.close()
-
-
-@contextmanager
-def _writing(file: LogFile) -> Iterator[sqlite3.Connection]:
-    """One transaction of the whole command. The caller holds the claim and the write lock."""
-    with _translated(file.path):
-        connection = file.connect()
-        try:
-            _require_log(connection, file.path)
-            connection.execute("BEGIN IMMEDIATE")
-            yield connection
-            connection.execute("COMMIT")
         finally:
             connection.close()
 

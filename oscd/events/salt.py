@@ -121,7 +121,7 @@ def keep_salt(path: Path, salt: bytes) -> None:
             os.link(draft, path)
         finally:
             draft.unlink()
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except FileExistsError:
         raise _refused(path, "another process has just made this file; start again to use it") from None
     except OSError as error:
@@ -142,7 +142,8 @@ def _write_durably(path: Path, content: bytes) -> None:
         raise
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Make a new directory entry survive power loss."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

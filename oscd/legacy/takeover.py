@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
 
 from oscd.events.salt import keep_salt, salt_digest
 from oscd.events.sqlite import schema
 from oscd.events.sqlite.faults import translated
-from oscd.events.sqlite.file import LogFile, WriteLock
-from oscd.events.sqlite.prepare import NodeClaim, PreparedLog, prepare
+from oscd.events.sqlite.prepare import NodeClaim, PreparedLog, one_transaction, prepare
 from oscd.events.sqlite.transaction import SqliteWriting
 from oscd.legacy.errors import ImportRefused
 from oscd.legacy.fit import Choices, Destination, Held, require_another_file, require_fit
@@ -51,7 +49,7 @@ def take_over(
     claim = NodeClaim(destination.database)
     try:
         prepared = _made_ready(salt, destination, choices)
-        with _one_transaction(prepared.file) as log:
+        with one_transaction(prepared.file) as log:
             tally = _append(source, log, salt, destination.node_id, now, progress)
             source.require_unchanged()
         return tally
@@ -78,21 +76,6 @@ def _prepare(destination: Destination) -> PreparedLog:
     return prepare(
         destination.database, node_id=destination.node_id, projections=projections.SqliteProjections()
     )
-
-
-@contextmanager
-def _one_transaction(file: LogFile) -> Iterator[sqlite3.Connection]:
-    """Commit what happens inside at once, or none of it. The caller holds the claim."""
-    lock = WriteLock(file.lock_path)
-    try:
-        # Closed under the lock, because the last connection to close checkpoints.
-        with lock.held(), closing(file.connect()) as log:
-            log.execute("BEGIN IMMEDIATE")
-            yield log
-            log.execute("COMMIT")
-            file.require_in_place()
-    finally:
-        lock.close()
 
 
 def _append(

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tests.server.serving import read_all
+from tests.support.raw_http import read_to_end
 
 PATIENCE = 30.0
 """Seconds after which a test gives up on something that should happen soon."""
@@ -63,7 +63,7 @@ class Service:
     def ask(self, path: str = "/") -> dict[str, Any]:
         """Ask one worker, on a connection of its own."""
         with self.open(path) as client:
-            head, _, body = read_all(client).partition(b"\r\n\r\n")
+            head, _, body = read_to_end(client).partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200 "), head
         answer: dict[str, Any] = json.loads(body[body.index(b"{") : body.rindex(b"}") + 1])
         return answer

@@ -15,6 +15,7 @@ from hypercorn.typing import ASGIFramework
 from oscd.server.binding import bind_listeners
 from oscd.server.connection import Limits
 from oscd.server.listener import hypercorn_config, serve
+from tests.support.raw_http import read_to_end
 
 PATIENCE = 20.0
 """Seconds after which a test gives up on something that should happen at once."""
@@ -50,7 +51,7 @@ class Served:
         answer = b""
         while not answer.startswith(b"HTTP/1.1 200 "):
             with self.request("/", "connection: close\r\n") as client:
-                answer = read_all(client)
+                answer = read_to_end(client)
 
     def begin_shutdown(self) -> None:
         self.loop.call_soon_threadsafe(self.shutdown.set)
@@ -102,17 +103,6 @@ def serving(
     assert not thread.is_alive()
     assert served.unhandled == []
     assert served.left_over == set()
-
-
-def read_all(client: socket.socket) -> bytes:
-    """Read to the end; a reset is an end too."""
-    parts = []
-    try:
-        while part := client.recv(65536):
-            parts.append(part)
-    except ConnectionError:
-        pass
-    return b"".join(parts)
 
 
 def read_until(client: socket.socket, wanted: bytes) -> bytes:

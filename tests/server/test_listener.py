@@ -18,7 +18,8 @@ import uvloop
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
 from oscd.server.connection import Limits
-from tests.server.serving import PATIENCE, LoopFactory, read_all, read_until, serving
+from tests.server.serving import PATIENCE, LoopFactory, read_until, serving
+from tests.support.raw_http import read_to_end
 
 CHUNK = b"x" * 16384
 Event = TypeVar("Event", bound=h2.events.Event)
@@ -87,11 +88,11 @@ def test_shutdown_closes_idle_connections_and_lets_requests_finish(loop_factory:
         read_until(idle, b"hello")
         read_until(busy, b"\r\n\r\n")
         served.begin_shutdown()
-        assert read_all(idle) == b""
-        assert read_all(silent) == b""
+        assert read_to_end(idle) == b""
+        assert read_to_end(silent) == b""
         assert not served.ended.is_set()
         app.release.set()
-        assert b"finished" in read_all(busy)
+        assert b"finished" in read_to_end(busy)
         assert served.ended.wait(PATIENCE)
 
 
@@ -102,11 +103,11 @@ def test_shutdown_refuses_new_connections(loop_factory: LoopFactory) -> None:
         idle, busy = served.connect(), served.request("/held")
         read_until(busy, b"\r\n\r\n")
         served.begin_shutdown()
-        assert read_all(idle) == b""
+        assert read_to_end(idle) == b""
         with pytest.raises(ConnectionRefusedError):
             served.connect()
         app.release.set()
-        read_all(busy)
+        read_to_end(busy)
 
 
 @pytest.mark.parametrize("reads", [True, False])
@@ -120,7 +121,7 @@ def test_never_ending_response_does_not_hold_shutdown(loop_factory: LoopFactory,
         assert app.begun.wait(PATIENCE)
         served.begin_shutdown()
         if reads:
-            read_all(client)
+            read_to_end(client)
         assert served.ended.wait(PATIENCE)
     assert app.ended.is_set()
 
@@ -131,7 +132,7 @@ def test_connections_over_the_limit_get_503(loop_factory: LoopFactory) -> None:
         first, second = served.request("/"), served.request("/")
         read_until(first, b"hello")
         read_until(second, b"hello")
-        refused = read_all(served.request("/"))
+        refused = read_to_end(served.request("/"))
         assert refused.startswith(b"HTTP/1.1 503 ")
         assert b"\r\nretry-after: 1\r\n" in refused
         assert refused.endswith(b"}")
@@ -146,7 +147,7 @@ def test_slow_request_head_is_cut_off(loop_factory: LoopFactory) -> None:
         served.connect() as client,
     ):
         client.sendall(b"GET / HTTP/1.1\r\nhost: t\r\nx-slow: ")
-        assert read_all(client) == b""
+        assert read_to_end(client) == b""
 
 
 def test_oversized_head_gets_431(loop_factory: LoopFactory) -> None:
@@ -155,7 +156,7 @@ def test_oversized_head_gets_431(loop_factory: LoopFactory) -> None:
     with serving(app, Limits(10), loop_factory) as served:
         client = served.connect()
         client.sendall(b"GET / HTTP/1.1\r\nhost: t\r\nx-big: " + b"a" * 40_000)
-        assert read_all(client).startswith(b"HTTP/1.1 431 ")
+        assert read_to_end(client).startswith(b"HTTP/1.1 431 ")
     assert not app.begun.is_set()
 
 
@@ -172,7 +173,7 @@ def test_ambiguous_framing_is_refused(loop_factory: LoopFactory, head: str) -> N
     """A head that two servers could frame differently (request smuggling) is refused; the connection ends."""
     app = App()
     with serving(app, Limits(10), loop_factory) as served:
-        answer = read_all(served.request("/", head))
+        answer = read_to_end(served.request("/", head))
         assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 501 "))
     assert not app.begun.is_set()
 

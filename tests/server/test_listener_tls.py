@@ -17,7 +17,8 @@ from cryptography.x509.oid import NameOID
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
 from oscd.server.connection import Limits
-from tests.server.serving import PATIENCE, LoopFactory, read_all, read_until, serving
+from tests.server.serving import PATIENCE, LoopFactory, read_until, serving
+from tests.support.raw_http import read_to_end
 
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
@@ -89,7 +90,7 @@ def test_stalled_handshake_is_cut_off(loop_factory: LoopFactory, tls: ssl.SSLCon
     """Who connects and never begins TLS loses the connection after the handshake limit."""
     limits = Limits(10, handshake_seconds=0.3)
     with serving(_hello, limits, loop_factory, ssl_context=tls) as served:
-        assert read_all(served.connect()) == b""
+        assert read_to_end(served.connect()) == b""
 
 
 def test_stalled_handshake_does_not_delay_shutdown(loop_factory: LoopFactory, tls: ssl.SSLContext) -> None:
@@ -98,11 +99,11 @@ def test_stalled_handshake_does_not_delay_shutdown(loop_factory: LoopFactory, tl
     with serving(_hello, limits, loop_factory, ssl_context=tls) as served:
         silent = served.connect()
         served.begin_shutdown()
-        assert read_all(silent) == b""
+        assert read_to_end(silent) == b""
         assert served.ended.wait(PATIENCE / 2)
 
 
 def test_plain_http_on_a_tls_port_is_closed(loop_factory: LoopFactory, tls: ssl.SSLContext) -> None:
     """What is not TLS gets no HTTP answer, and nothing is reported as a fault of the server."""
     with serving(_hello, Limits(10), loop_factory, ssl_context=tls) as served:
-        assert b"HTTP/" not in read_all(served.request("/"))
+        assert b"HTTP/" not in read_to_end(served.request("/"))

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.server.processes import Service, command_line, eventually, is_gone, service
-from tests.server.serving import read_all, read_until
+from tests.server.serving import read_until
+from tests.support.raw_http import read_to_end
 
 
 @pytest.mark.parametrize("whole_group", [False, True])
@@ -24,7 +25,7 @@ def test_stop_finishes_the_request_in_flight_and_exits_0(whole_group: bool) -> N
             os.killpg(running.process.pid, signal.SIGINT)
         else:
             running.process.terminate()
-        assert b'"pid"' in read_all(client)
+        assert b'"pid"' in read_to_end(client)
         assert running.wait_exit() == 0
 
 
@@ -33,7 +34,7 @@ def test_stop_is_not_held_up_by_idle_connections() -> None:
     with service(workers=1, grace=3600, stop=3600) as running, running.open("/", keep=True) as client:
         read_until(client, b'"pid"')
         running.process.terminate()
-        read_all(client)
+        read_to_end(client)
         assert running.wait_exit() == 0
 
 

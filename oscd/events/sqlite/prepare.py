@@ -8,13 +8,15 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from oscd.errors import StartRefused, Unavailable
 from oscd.events.event import Origin
 from oscd.events.log import Projections, scan
+from oscd.events.salt import sync_directory
 from oscd.events.sqlite import schema
 from oscd.events.sqlite.file import KeptOpen, LogFile, WriteLock, configure, inode_of
 from oscd.events.sqlite.transaction import SqliteReading
@@ -153,23 +155,26 @@ def keep_open(file: LogFile) -> KeptOpen:
     return kept
 
 
-def note_salt(file: LogFile, digest: bytes) -> None:
-    """Keep the SHA-256 of the salt in the log, so that another salt is noticed at the next start."""
-    connection = file.connect()
+@contextmanager
+def one_transaction(file: LogFile) -> Iterator[sqlite3.Connection]:
+    """Commit what happens inside at once, or none of it. For one process that works on a file no worker serves.
+
+    Raises:
+        sqlite3.Error, Unavailable: The log cannot be opened or written, or is no longer at its path.
+    """
     lock = WriteLock(file.lock_path)
     try:
-        with lock.held():
-            schema.write_meta(connection, "salt_digest", digest)
-            connection.close()
+        # Closed under the lock, because the last connection to close checkpoints.
+        with lock.held(), closing(file.connect()) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection
+            connection.execute("COMMIT")
+            file.require_in_place()
     finally:
-        connection.close()
         lock.close()
 
 
-def sync_directory(path: Path) -> None:
-    """Make a new directory entry survive power loss."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def note_salt(file: LogFile, digest: bytes) -> None:
+    """Keep the SHA-256 of the salt in the log, so that another salt is noticed at the next start."""
+    with one_transaction(file) as connection:
+        schema.write_meta(connection, "salt_digest", digest)
