@@ -41,7 +41,7 @@ async def echo() -> Response:
     return Response(orjson.dumps(document), content_type="application/json")
 
 
-def _worker(spec: None, listener: socket.socket, channel: socket.socket) -> None:
+def _worker(spec: None, index: int, listener: socket.socket, channel: socket.socket) -> None:
     run_worker(partial(_serve, listener), channel)
 
 

@@ -46,18 +46,20 @@ class Slot:
     """One worker's place.
 
     Args:
-        name: Of the worker, in the log and as process name.
+        index: Which worker this is, from 0; its successors are the same one to everybody else.
         listener: Handed to each process that has this place.
         timing: When the worker is late and how soon the next may start.
 
     Attributes:
+        name: Of the worker, in the log and as process name.
         process: The running worker, or None between two.
         failures: Workers in a row that died before they were ready.
         start_at: Earliest time, on the monotonic clock, at which the next worker may start.
     """
 
-    def __init__(self, name: str, listener: socket.socket, timing: Timing) -> None:
-        self.name = name
+    def __init__(self, index: int, listener: socket.socket, timing: Timing) -> None:
+        self.index = index
+        self.name = f"worker-{index}"
         self.listener = listener
         self.process: SpawnProcess | None = None
         self.failures = 0
@@ -79,7 +81,7 @@ class Slot:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         process = multiprocessing.get_context("spawn").Process(
-            target=main, args=(spec, self.listener, theirs), name=self.name
+            target=main, args=(spec, self.index, self.listener, theirs), name=self.name
         )
         try:
             with theirs, _control_signals_blocked():

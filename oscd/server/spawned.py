@@ -20,14 +20,14 @@ LOG_CLOSE_SECONDS = 0.5
 _log = logging.getLogger("oscd.worker")
 
 
-def worker_main(spec: WorkerSpec, listener: socket.socket, channel: socket.socket) -> None:
+def worker_main(spec: WorkerSpec, index: int, listener: socket.socket, channel: socket.socket) -> None:
     """The main function of a worker process."""
     settings = spec.settings
     sink = configure_logging(settings.log_level, settings.log_format, settings.log_file, spec.node_id)
     try:
         from oscd.server.worker import serve_node
 
-        run_worker(partial(serve_node, spec, listener, sink), channel)
+        run_worker(partial(serve_node, spec, index, listener, sink), channel)
     except Exception as error:
         # Not left to multiprocessing, which prints a traceback with the error's message, whatever that holds.
         _log.critical("the worker failed", exc_info=error)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from oscd.events.event import Origin
 from oscd.events.sqlite.file import LogFile
+from oscd.feed.bell import Bells
 from oscd.server.settings import Settings
 
 
@@ -17,6 +18,8 @@ class WorkerSpec:
     Attributes:
         directory: Where settings are read again when keys are rotated.
         node_id: This node's name, with the port it really got.
+        runtime: The directory of this run (`runtime.py`).
+        bells: One for each worker.
     """
 
     settings: Settings
@@ -25,6 +28,8 @@ class WorkerSpec:
     file: LogFile
     origin: Origin
     salt: bytes
+    runtime: Path
+    bells: Bells
 
     def __repr__(self) -> str:
         """Names the node only: the salt and the settings' secrets have no place in a traceback."""

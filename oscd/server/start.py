@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from oscd import __version__
+from oscd.errors import StartRefused
 from oscd.events.salt import ensure_salt, salt_digest, salt_warning
 from oscd.events.sqlite.prepare import NodeClaim, PreparedLog, keep_open, note_salt, prepare
+from oscd.feed.bell import Bells
 from oscd.projections.sqlite import SqliteProjections
 from oscd.server.binding import bind_listeners
 from oscd.server.logs import configure_logging, get_logger
 from oscd.server.process import harden_process
+from oscd.server.runtime import RuntimeDirectory
 from oscd.server.settings import Settings
 from oscd.server.spawned import LOG_CLOSE_SECONDS, worker_main
 from oscd.server.spec import WorkerSpec
@@ -59,24 +63,41 @@ def _serve(
     logger = get_logger()
     for warning in warnings:
         logger.warning(warning)
-    claim = NodeClaim(settings.database_path)
-    try:
+    with ExitStack() as held:
+        claim = NodeClaim(settings.database_path)
+        held.callback(claim.release)
         prepared = prepare(settings.database_path, node_id=settings.node_id, projections=SqliteProjections())
         salt = _salt(settings, prepared)
         if (loose := salt_warning(settings.salt_file_path)) is not None:
             logger.warning(loose)
+        runtime = _runtime()
+        held.callback(runtime.close)
+        bells = Bells.make(settings.workers)
+        held.callback(bells.close)
         kept = keep_open(prepared.file)
-        try:
-            spec = WorkerSpec(settings, directory, settings.node_id, kept.file, prepared.origin, salt)
-            status = run_supervisor(
-                worker_main, spec, listeners, on_ready=lambda: logger.info(serving_line(settings))
-            )
-        finally:
-            kept.close()
-        logger.info("oscd has stopped")
-        return status
-    finally:
-        claim.release()
+        held.callback(kept.close)
+        spec = WorkerSpec(
+            settings,
+            directory,
+            settings.node_id,
+            kept.file,
+            prepared.origin,
+            salt,
+            runtime.path,
+            bells,
+        )
+        status = run_supervisor(
+            worker_main, spec, listeners, on_ready=lambda: logger.info(serving_line(settings))
+        )
+    logger.info("oscd has stopped")
+    return status
+
+
+def _runtime() -> RuntimeDirectory:
+    try:
+        return RuntimeDirectory()
+    except OSError as error:
+        raise StartRefused(f"no directory for what workers share can be made: {error.strerror}") from error
 
 
 def _salt(settings: Settings, prepared: PreparedLog) -> bytes:

@@ -42,8 +42,8 @@ Spec = TypeVar("Spec", contravariant=True)
 class WorkerMain(Protocol[Spec]):
     """A worker process's main function; importable by name, as processes are spawned."""
 
-    def __call__(self, spec: Spec, listener: socket.socket, channel: socket.socket, /) -> None:
-        """Work until told to stop; see `control.run_worker`."""
+    def __call__(self, spec: Spec, index: int, listener: socket.socket, channel: socket.socket, /) -> None:
+        """Work until told to stop; see `control.run_worker`. `index` tells the workers apart, from 0."""
 
 
 def run_supervisor(
@@ -86,7 +86,7 @@ class _Supervisor:
     ) -> None:
         self._main = main
         self._spec = spec
-        self._slots = [Slot(f"worker-{index}", sock, timing) for index, sock in enumerate(listeners)]
+        self._slots = [Slot(index, sock, timing) for index, sock in enumerate(listeners)]
         self._on_ready: Callable[[], None] | None = on_ready
         self._timing = timing
         self._signals = signals

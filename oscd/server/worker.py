@@ -38,9 +38,13 @@ _log = logging.getLogger("oscd.worker")
 
 
 async def serve_node(
-    spec: WorkerSpec, listener: socket.socket, sink: LogSink, control: WorkerControl
+    spec: WorkerSpec, index: int, listener: socket.socket, sink: LogSink, control: WorkerControl
 ) -> None:
-    """Serve until the control says to stop, then close everything."""
+    """Serve until the control says to stop, then close everything.
+
+    Args:
+        index: Which worker of the node this is, from 0.
+    """
     settings = spec.settings
     log = SqliteLog(
         spec.file,

@@ -98,7 +98,7 @@ async def note() -> None:
     print("steward", os.getpid(), flush=True)
 
 
-def worker_main(options: Options, listener: socket.socket, channel: socket.socket) -> None:
+def worker_main(options: Options, index: int, listener: socket.socket, channel: socket.socket) -> None:
     harden_process()
     run_worker(partial(work, options, listener), channel)
 

@@ -1,0 +1,1 @@
+"""What a subscriber gets: frames of the feed as server-sent events, and who subscribes."""
