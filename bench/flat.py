@@ -22,6 +22,7 @@ from oscd.events.keyring import KeyRing
 from oscd.events.salt import load_salt
 from oscd.events.sqlite.log import SqliteLog
 from oscd.events.sqlite.prepare import prepare
+from oscd.feed.bell import Bell
 from oscd.node import Node
 from oscd.projections.sqlite import SqliteProjections
 
@@ -53,7 +54,7 @@ async def node_over(directory: Path) -> AsyncIterator[Node]:
     keyring = KeyRing(load_salt(directory / fill.SALT), slot=DerivationSlot(directory / "derivation-lock"))
     log.start()
     try:
-        yield Node(log, keyring)
+        yield Node(log, keyring, Bell())
     finally:
         await keyring.close()
         await log.close()

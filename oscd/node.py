@@ -6,7 +6,6 @@ checked inside the transaction that writes. Must not know HTTP, nor hold anythin
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import sqlite3
 from dataclasses import dataclass
@@ -26,8 +25,9 @@ from oscd.errors import Unavailable
 from oscd.events.cipher import EVENT_ID_BYTES, Cipher
 from oscd.events.event import Body
 from oscd.events.keyring import KeyRing
-from oscd.events.log import EventLog, Reading, Writing
+from oscd.events.log import EventLog, Reading, Writing, covers
 from oscd.events.position import Position
+from oscd.feed.bell import Bell, until
 from oscd.listing import LARGE_READ_BYTES, Filters, Listing
 from oscd.projections import sqlite as projections
 from oscd.projections.entry import Entry, entry_after
@@ -37,7 +37,6 @@ from oscd.values import Opened, TooLargeInTransaction, open_in_transaction, open
 # What an event takes in the log beside its ciphertext, roughly; only the batch limit depends on it.
 EVENT_OVERHEAD_BYTES = 1024
 POSITION_WAIT_SECONDS = 5.0
-_POSITION_POLL_SECONDS = 0.05
 # Requests of one worker that may wait for a position at one time.
 MAX_POSITION_WAITERS = 64
 # Times a write is tried anew because its large entry changed while it was being opened.
@@ -55,8 +54,9 @@ class Written:
 class Node:
     """The use cases over one log."""
 
-    def __init__(self, log: EventLog[sqlite3.Connection], keyring: KeyRing) -> None:
+    def __init__(self, log: EventLog[sqlite3.Connection], keyring: KeyRing, bell: Bell) -> None:
         self._log = log
+        self._bell = bell
         self._keyring = keyring
         self._position_waiters = 0
 
@@ -156,17 +156,13 @@ class Node:
             raise Unavailable("X-OSC-After: too many requests are waiting for a position.")
         self._position_waiters += 1
         try:
-            async with asyncio.timeout(POSITION_WAIT_SECONDS):
-                # What is waited for may be committed by another process: there is no event to await.
-                while not await self._covers(position):  # noqa: ASYNC110
-                    await asyncio.sleep(_POSITION_POLL_SECONDS)
-        except TimeoutError:
-            raise Unavailable("X-OSC-After: this node does not have that position yet.") from None
+            if not await until(self._bell, lambda: self._covers(position), POSITION_WAIT_SECONDS):
+                raise Unavailable("X-OSC-After: this node does not have that position yet.")
         finally:
             self._position_waiters -= 1
 
     async def _covers(self, position: Position) -> bool:
-        return await self._log.read(lambda reading: reading.covers(position))
+        return await self._log.read(lambda reading: covers(reading, position))
 
     async def _cipher(
         self, command: type[Command], environment: str, key: str, user_key: str, *, creates: bool

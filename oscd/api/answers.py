@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -15,8 +14,7 @@ from oscd.api.models import Mode
 from oscd.api.problems import problem_body, problem_headers
 from oscd.errors import RequestRefused
 from oscd.projections.entry import Entry
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from oscd.times import rfc3339
 
 _DOT_SEGMENTS = frozenset({".", ".."})
 
@@ -67,12 +65,6 @@ def entry_json(entry: Entry, value_json: bytes, mode: Mode) -> bytes:
         document["updated_at"] = rfc3339(entry.updated_at)
         document["version"] = entry.version
     return orjson.dumps(document)
-
-
-def rfc3339(microseconds: int) -> str:
-    """A time in µs since 1970 as RFC 3339 UTC with microseconds and `Z`."""
-    # A timedelta, not a float of seconds, which would lose the last digits.
-    return (_EPOCH + timedelta(microseconds=microseconds)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def entry_location(entry: Entry) -> str:

@@ -157,6 +157,22 @@ class Recorded:
     entry_id: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An event as readers of a log are told of it: its header, and the event it met.
+
+    Attributes:
+        offset: Its place in this log.
+        digest: Chain digest up to and including this event.
+        previous: The greatest-stamped event of the same entry that this log held before it.
+    """
+
+    offset: int
+    event: Event
+    digest: bytes
+    previous: Event | None
+
+
 def life_number(draft: Draft, previous: int | None, last: int) -> int | None:
     """The `entry_id` a drafted event is recorded with.
 

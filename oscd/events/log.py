@@ -7,11 +7,12 @@ projection comes in as `Projections`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from oscd.events.event import Body, Draft, Origin, Recorded
-from oscd.events.position import Position
+from oscd.events.event import Body, Change, Draft, Event, Origin, Recorded
+from oscd.events.position import Position, mark
 
 Store = TypeVar("Store")
 StoreIn = TypeVar("StoreIn", contravariant=True)
@@ -35,6 +36,14 @@ class Projections(Protocol[StoreIn]):
         """Apply one event. Depends on the projections' own state and the event only, never on a clock."""
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where an event stands in a log, and its chain digest."""
+
+    offset: int
+    digest: bytes
+
+
 class Reading(Protocol[StoreOut]):
     """One consistent view of the log and its projections. Valid only inside the function it was given to."""
 
@@ -48,11 +57,25 @@ class Reading(Protocol[StoreOut]):
     def position(self) -> Position:
         """Where a reader of everything stands."""
 
-    def covers(self, position: Position) -> bool:
-        """Whether this log holds every event up to `position`, and the same ones."""
+    def find(self, incarnation: str, seq: int) -> Found | None:
+        """Where the `seq`-th event of an origin stands; None where this log has not got it."""
 
     def events(self, after: int, limit: int) -> Sequence[Recorded]:
         """The events with `offset > after`, in order, at most `limit` of them; fewer where they are large."""
+
+    def changes(self, after: int, limit: int) -> Sequence[Change]:
+        """The events with `offset > after`, in order, at most `limit` of them, each with the one it met.
+
+        No body is read.
+        """
+
+    def met(self, environment: str, key: str, before: int, ahead: Mapping[str, int]) -> Event | None:
+        """The greatest-stamped event of an entry among those a reader has been told.
+
+        Args:
+            before: It was told every event with a smaller offset …
+            ahead: … and of these origins (by incarnation) every event up to that seq.
+        """
 
     def event_at(self, offset: int) -> Recorded | None:
         """The event at `offset`."""
@@ -116,3 +139,12 @@ def scan(reading: Reading[Store], *, after: int = 0, page: int = 1000) -> Iterat
     while events := reading.events(after, page):
         yield from events
         after = events[-1].offset
+
+
+def covers(reading: Reading[Store], position: Position) -> bool:
+    """Whether this log holds every event up to `position`, and the same ones."""
+    return all(
+        (found := reading.find(incarnation, wanted.seq)) is not None
+        and mark(wanted.seq, found.digest) == wanted
+        for incarnation, wanted in position.marks.items()
+    )

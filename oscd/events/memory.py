@@ -7,13 +7,13 @@ projections keep their state, is a dictionary.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from oscd.events import codec
-from oscd.events.event import Body, Draft, Origin, Recorded, life_number
-from oscd.events.log import MicrosecondClock, Projections, Reading, Writing
+from oscd.events.event import Body, Change, Draft, Event, Origin, Recorded, life_number
+from oscd.events.log import Found, MicrosecondClock, Projections, Reading, Writing
 from oscd.events.position import Position, mark
 
 Result = TypeVar("Result")
@@ -47,18 +47,43 @@ class MemoryReading:
             {r.event.origin.incarnation: mark(r.event.seq, r.digest) for r in self._state.recorded}
         )
 
-    def covers(self, position: Position) -> bool:
-        """Whether this log holds every event up to `position`, and the same ones."""
-        held = {(r.event.origin.incarnation, mark(r.event.seq, r.digest)) for r in self._state.recorded}
-        return held >= set(position.marks.items())
+    def find(self, incarnation: str, seq: int) -> Found | None:
+        """Where the `seq`-th event of an origin stands; None where this log has not got it."""
+        for r in self._state.recorded:
+            if (r.event.origin.incarnation, r.event.seq) == (incarnation, seq):
+                return Found(r.offset, r.digest)
+        return None
 
     def events(self, after: int, limit: int) -> Sequence[Recorded]:
         """The events with `offset > after`, in order, at most `limit` of them."""
         return self._state.recorded[after : after + limit]
 
+    def changes(self, after: int, limit: int) -> Sequence[Change]:
+        """The events with `offset > after`, in order, at most `limit` of them, each with the one it met."""
+        return [
+            Change(r.offset, r.event, r.digest, None if r.previous is None else self._at(r.previous).event)
+            for r in self._state.recorded[after : after + limit]
+        ]
+
+    def met(self, environment: str, key: str, before: int, ahead: Mapping[str, int]) -> Event | None:
+        """The greatest-stamped event of an entry among those a reader has been told."""
+        return max(
+            (
+                r.event
+                for r in self._state.recorded
+                if (r.event.environment, r.event.key) == (environment, key)
+                and (r.offset < before or r.event.seq <= ahead.get(r.event.origin.incarnation, 0))
+            ),
+            key=lambda event: event.precedence,
+            default=None,
+        )
+
+    def _at(self, offset: int) -> Recorded:
+        return self._state.recorded[offset - 1]
+
     def event_at(self, offset: int) -> Recorded | None:
         """The event at `offset`."""
-        return self._state.recorded[offset - 1] if 1 <= offset <= self.head() else None
+        return self._at(offset) if 1 <= offset <= self.head() else None
 
     def body_at(self, offset: int, *, at_most: int | None = None) -> Body | None:
         """The body of the event at `offset`; None where it is not there, or has more than `at_most` bytes."""

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
 Listener = Callable[[], None]
+
+POLL_SECONDS = 0.5
+"""`until` looks so often even if no bell rang."""
 
 _DRAIN_BYTES = 4096
 
@@ -98,3 +101,25 @@ class Bell:
     def _tell(self) -> None:
         for listener in tuple(self._listeners):
             listener()
+
+
+async def until(bell: Bell, condition: Callable[[], Awaitable[bool]], seconds: float) -> bool:
+    """Wait until a condition of the log holds; False where it does not within so many seconds.
+
+    Raises:
+        Exception: Whatever `condition` raises.
+    """
+    rung = asyncio.Event()
+    bell.listen(rung.set)
+    try:
+        async with asyncio.timeout(seconds):
+            while not await condition():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(POLL_SECONDS):
+                        await rung.wait()
+                rung.clear()
+            return True
+    except TimeoutError:
+        return False
+    finally:
+        bell.unlisten(rung.set)

@@ -23,6 +23,7 @@ from oscd.events.keyring import KeyRing
 from oscd.events.sqlite.checkpoint import INTERVAL_SECONDS as CHECKPOINT_SECONDS
 from oscd.events.sqlite.file import Room
 from oscd.events.sqlite.log import SqliteLog
+from oscd.feed.bell import Bell
 from oscd.node import Node
 from oscd.projections.sqlite import SqliteProjections
 from oscd.server.connection import Limits as ConnectionLimits
@@ -46,18 +47,20 @@ async def serve_node(
         index: Which worker of the node this is, from 0.
     """
     settings = spec.settings
+    bell = Bell(spec.bells, index)
     log = SqliteLog(
         spec.file,
         origin=spec.origin,
         projections=SqliteProjections(),
         clock=lambda: time.time_ns() // 1000,
         room=Room(settings.min_free_bytes, settings.max_log_bytes),
+        committed=lambda events, seconds: bell.ring(),
     )
     keyring = KeyRing(spec.salt, slot=DerivationSlot(sidecar(settings.database_path, "derivation-lock")))
     keys = _Keys(spec)
     control.on_hangup = keys.reload
     app = create_app(
-        Node(log, keyring),
+        Node(log, keyring, bell),
         probe=log.probe,
         rules=EdgeRules(
             guard=lambda: keys.guard,
@@ -71,6 +74,7 @@ async def serve_node(
         sidecar(settings.database_path, "steward-lock"),
         [Duty("checkpoint", CHECKPOINT_SECONDS, log.checkpoint)],
     )
+    bell.open()
     log.start()
     steward.start()
     try:
@@ -87,6 +91,7 @@ async def serve_node(
         await steward.close()
         await keyring.close()
         await log.close()
+        bell.close()
 
 
 class _Keys:

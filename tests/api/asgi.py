@@ -22,6 +22,7 @@ from oscd.events.derivation_slot import DerivationSlot
 from oscd.events.keyring import KeyRing
 from oscd.events.sqlite.log import SqliteLog
 from oscd.events.sqlite.prepare import prepare
+from oscd.feed.bell import Bell
 from oscd.node import Node
 from oscd.projections.sqlite import SqliteProjections
 
@@ -202,8 +203,13 @@ async def opened_site(
     projections = SqliteProjections()
     prepared = prepare(directory / "log.db", node_id="tested", projections=projections)
     microseconds = iter(range(1_700_000_000_000_000, 2_000_000_000_000_000, 1_000_003))
+    bell = Bell()
     log = SqliteLog(
-        prepared.file, origin=prepared.origin, projections=projections, clock=lambda: next(microseconds)
+        prepared.file,
+        origin=prepared.origin,
+        projections=projections,
+        clock=lambda: next(microseconds),
+        committed=lambda events, seconds: bell.ring(),
     )
     derived: list[str] = []
 
@@ -212,7 +218,7 @@ async def opened_site(
         return Cipher.of_derived(hashlib.sha256(salt + user_key.encode()).digest())
 
     keyring = KeyRing(bytes(64), slot=DerivationSlot(directory / "slot"), derive=derive)
-    node = Node(log, keyring)
+    node = Node(log, keyring, bell)
     lines: list[dict[str, object]] = []
     app = create_app(
         node,

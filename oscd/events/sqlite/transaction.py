@@ -6,13 +6,13 @@ Must not begin, commit or lock (the writer does), nor touch a projection's table
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from oscd.events import codec
-from oscd.events.event import Body, Draft, Origin, Recorded, life_number
-from oscd.events.log import MicrosecondClock, Projections
+from oscd.events.event import Body, Change, Draft, Event, Origin, Recorded, life_number
+from oscd.events.log import Found, MicrosecondClock, Projections
 from oscd.events.position import Mark, Position, mark
 from oscd.events.sqlite.schema import read_meta, write_meta
 
@@ -46,17 +46,14 @@ class SqliteReading:
         rows = self.store.execute("SELECT incarnation, seq, digest FROM origins WHERE seq > 0")
         return Position({incarnation: mark(seq, digest) for incarnation, seq, digest in rows})
 
-    def covers(self, position: Position) -> bool:
-        """Whether this log holds every event up to `position`, and the same ones."""
-        for incarnation, wanted in position.marks.items():
-            row = self.store.execute(
-                "SELECT e.digest FROM origins o JOIN events e ON e.origin = o.id AND e.seq = ?"
-                " WHERE o.incarnation = ?",
-                (wanted.seq, incarnation),
-            ).fetchone()
-            if row is None or mark(wanted.seq, row[0]) != wanted:
-                return False
-        return True
+    def find(self, incarnation: str, seq: int) -> Found | None:
+        """Where the `seq`-th event of an origin stands; None where this log has not got it."""
+        row = self.store.execute(
+            'SELECT e."offset", e.digest FROM origins o JOIN events e ON e.origin = o.id AND e.seq = ?'
+            " WHERE o.incarnation = ?",
+            (seq, incarnation),
+        ).fetchone()
+        return None if row is None else Found(*row)
 
     def events(self, after: int, limit: int) -> Sequence[Recorded]:
         """The events with `offset > after`, in order, at most `limit` of them; fewer where they are large."""
@@ -70,6 +67,33 @@ class SqliteReading:
             if size >= MAX_PAGE_BYTES:
                 break
         return events
+
+    def changes(self, after: int, limit: int) -> Sequence[Change]:
+        """The events with `offset > after`, in order, at most `limit` of them, each with the one it met."""
+        rows = self.store.execute(
+            'SELECT e."offset", e.header, e.digest, met.header FROM events e'
+            ' LEFT JOIN events met ON met."offset" = e.previous'
+            ' WHERE e."offset" > ? ORDER BY e."offset" LIMIT ?',
+            (after, limit),
+        )
+        return [
+            Change(
+                offset, codec.decode_header(header), digest, None if met is None else codec.decode_header(met)
+            )
+            for offset, header, digest, met in rows
+        ]
+
+    def met(self, environment: str, key: str, before: int, ahead: Mapping[str, int]) -> Event | None:
+        """The greatest-stamped event of an entry among those a reader has been told."""
+        rows = self.store.execute(
+            'SELECT "offset", seq, incarnation, header FROM events JOIN origins ON origins.id = events.origin'
+            " WHERE environment = ? AND key = ? ORDER BY events.stamp DESC, node_id DESC, incarnation DESC",
+            (environment, key),
+        )
+        for offset, seq, incarnation, header in rows:
+            if offset < before or seq <= ahead.get(incarnation, 0):
+                return codec.decode_header(header)
+        return None
 
     def event_at(self, offset: int) -> Recorded | None:
         """The event at `offset`."""
