@@ -32,6 +32,12 @@ class Filters:
     environment: str | None = None
     category: str | None = None
     prefix: str = ""
+    key: str | None = None
+
+    @property
+    def beginning(self) -> str:
+        """What every matching key begins with."""
+        return self.prefix if self.key is None else self.key
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +112,7 @@ def entries_of_page(
     bounds: tuple[int, int],
     *,
     key_id: bytes | None = None,
+    with_bodies: bool = True,
 ) -> Page:
     """The entries past `after` that match, as they stood at offset `upto`.
 
@@ -114,13 +121,14 @@ def entries_of_page(
         upto: None cuts the list at the head.
         bounds: Most entries, and most bytes of ciphertext past which the page ends.
         key_id: Only entries of this key, or of no known key; None: of any.
+        with_bodies: Whether to read what holds their values.
     """
     cut = reading.head() if upto is None else upto
     most_entries, most_bytes = bounds
     found: list[tuple[Entry, Body | None]] = []
     size = 0
     rows = projections.entries_after(
-        reading.store, after, environment=filters.environment, from_key=filters.prefix
+        reading.store, after, environment=filters.environment, from_key=filters.beginning
     )
     for examined, current in enumerate(rows, start=1):
         place = (current.environment, current.key)
@@ -128,7 +136,7 @@ def entries_of_page(
             break  # Keys are in order: no later one can begin with the prefix.
         entry = current if current.offset <= cut else _as_of(reading, current, cut)
         if entry is not None and _matches(entry, filters, key_id):
-            body = reading.body_at(entry.offset)
+            body = reading.body_at(entry.offset) if with_bodies else None
             found.append((entry, body))
             size += len(body.ciphertext or b"") if body is not None else 0
         if len(found) >= most_entries or size >= most_bytes or examined >= MAX_EXAMINED:
@@ -145,10 +153,11 @@ def _matches(entry: Entry, filters: Filters, key_id: bytes | None) -> bool:
     return (
         not entry.deleted
         and (filters.category is None or entry.category == filters.category)
+        and (filters.key is None or entry.key == filters.key)
         and _has_prefix(entry, filters)
         and (key_id is None or entry.key_id is None or entry.key_id == key_id)
     )
 
 
 def _has_prefix(entry: Entry, filters: Filters) -> bool:
-    return entry.key.startswith(filters.prefix)
+    return entry.key.startswith(filters.beginning)

@@ -114,7 +114,9 @@ async def _read(
     data = await _read_body(exchange, limits) if operation.body is not None else b""
     exchange.require_single()
     body, value_json = (
-        (None, b"") if operation.body is None else await _understand(operation.body, data, large_bodies)
+        (None, b"")
+        if operation.body is None
+        else await _understand(operation.body, data or _no_body(operation), large_bodies)
     )
     key = _path_key(request.scope["raw_path"]) if "{key}" in operation.path else ""
     return Call(
@@ -150,6 +152,10 @@ async def _read_body(exchange: Exchange, limits: Limits) -> bytes:
         raise exchange.refusal
     assert isinstance(data, bytes)
     return data
+
+
+def _no_body(operation: Operation) -> bytes:
+    return b"{}" if operation.is_body_optional else b""
 
 
 async def _understand(

@@ -100,7 +100,7 @@ class Edge:
         guard = self._guard()
         try:
             take_origin_form(scope, exchange)
-            guard.admit(exchange, scope["method"], scope["path"])
+            guard.admit(exchange, scope["method"], scope["path"], scope["query_string"])
             if scope["raw_path"].startswith(b"//"):
                 # Werkzeug would strip it to one slash, but another path is another name.
                 raise NotFound("There is nothing at this path; /docs lists what there is.")

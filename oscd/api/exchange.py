@@ -27,6 +27,7 @@ SINGLE = frozenset(
         b"x-osc-after",
         b"x-request-id",
         b"x-backup-password",
+        b"last-event-id",
         b"content-type",
         b"host",
         b"origin",
@@ -49,6 +50,7 @@ class Exchange:
         scheme: `http` or `https`, as the client sees it.
         host: The `Host` the client sees, lower-case; "" where there is none.
         route: Template of the matched route, for logs and metrics.
+        api_key: Which of the accepted API keys it showed; None where none is required, or none was shown.
         received: Bytes of the body so far.
         refusal: Why the body was not taken, where it was not.
     """
@@ -60,6 +62,7 @@ class Exchange:
     scheme: str
     host: str
     route: str = "unmatched"
+    api_key: bytes | None = field(default=None, repr=False)
     received: int = 0
     refusal: RequestRefused | None = field(default=None)
 

@@ -29,6 +29,8 @@ OPEN_PATHS = frozenset(
         "/openapi.json",
     }
 )
+# The one path that a ticket opens.
+STREAM_PATH = "/sse/subscribe"
 # Characters of an IPv6 address with an IPv4 one in it and a zone: what is longer is none, and is not remembered.
 _LONGEST_ADDRESS = 64
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -58,8 +60,10 @@ class Guard:
     hosts: frozenset[str] | None
     origins: frozenset[str]
 
-    def admit(self, exchange: Exchange, method: str, path: str) -> None:
+    def admit(self, exchange: Exchange, method: str, path: str, query_string: bytes = b"") -> None:
         """Let a request in.
+
+        One that shows a ticket instead of an API key gets as far as `api/streams.py`, which redeems it.
 
         Raises:
             Forbidden: It may not ask: host, origin or API key.
@@ -72,8 +76,8 @@ class Guard:
             )
         if not self.api_keys:
             self._refuse_foreign_page(exchange, method)
-        elif path not in OPEN_PATHS and method != "OPTIONS":
-            self._require_api_key(exchange.headers.get(b"x-api-key", b""))
+        elif path not in OPEN_PATHS and method != "OPTIONS" and not _has_ticket(exchange, path, query_string):
+            exchange.api_key = self._require_api_key(exchange.headers.get(b"x-api-key", b""))
 
     def cors_headers(self, exchange: Exchange) -> list[tuple[bytes, bytes]]:
         """What lets a page of a listed origin read the answer."""
@@ -110,11 +114,19 @@ class Guard:
         if origin.lower() != f"{exchange.scheme}://{exchange.host}":
             raise Forbidden("Origin: pages of this origin may not change anything here (OSC_CORS_ORIGINS).")
 
-    def _require_api_key(self, given: bytes) -> None:
+    def _require_api_key(self, given: bytes) -> bytes:
+        """The accepted key that was given."""
         # Every key is compared, in constant time, so that the time tells neither which one was close nor how.
-        matches = [hmac.compare_digest(given, key) for key in self.api_keys]
-        if not any(matches):
+        matches = [key for key in self.api_keys if hmac.compare_digest(given, key)]
+        if not matches:
             raise Forbidden("X-API-Key is missing or wrong.")
+        return matches[0]
+
+
+def _has_ticket(exchange: Exchange, path: str, query_string: bytes) -> bool:
+    """Whether a request shows a ticket in place of an API key; of one that shows both, both must be good."""
+    is_shown = any(part.startswith(b"ticket=") for part in query_string.split(b"&"))
+    return is_shown and path == STREAM_PATH and b"x-api-key" not in exchange.headers
 
 
 def require_user_key(exchange: Exchange, min_length: int) -> str:

@@ -13,12 +13,16 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 MAX_LIMIT: Final = 1000
 """Entries on one page of a list."""
 
+DEFAULT_TICKET_SECONDS: Final = 3600
+MAX_TICKET_SECONDS: Final = 24 * 3600
+"""How long a ticket may open streams."""
+
 # Unicode category Cc: C0, DEL and C1. It has no other members, and never will (Unicode stability policy).
 _NO_CONTROL: Final = r"^[^\x00-\x1f\x7f-\x9f]*$"
 
 
-def _none_if_empty(text: str | None) -> str | None:
-    return text or None
+def _none_if_empty(text: object) -> object:
+    return None if text == "" else text
 
 
 def _number_if_decimal(text: object) -> object:
@@ -26,6 +30,11 @@ def _number_if_decimal(text: object) -> object:
     if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) <= 9:
         return int(text)
     return text
+
+
+def _boolean_if_word(text: object) -> object:
+    """Turn a query parameter into its truth; text that is neither word stays text, and the type refuses it."""
+    return {"true": True, "false": False}.get(text, text) if isinstance(text, str) else text
 
 
 # Lengths are in code points.
@@ -104,6 +113,44 @@ class ListQuery(_Request):
     ] = None
 
 
+class StreamFilterQuery(_Request):
+    """What a stream is to be told of; what is absent matches everything."""
+
+    key: Annotated[Key | None, BeforeValidator(_none_if_empty)] = None
+    environment: Annotated[Environment | None, BeforeValidator(_none_if_empty)] = None
+    category: Annotated[Category | None, BeforeValidator(_none_if_empty)] = None
+
+
+class StreamQuery(StreamFilterQuery):
+    """Query of `GET /sse/subscribe`."""
+
+    after: Annotated[str | None, Field(description="A position to go on from; `Last-Event-ID` beats it")] = (
+        None
+    )
+    begin: Annotated[
+        Literal["snapshot"] | None,
+        Field(alias="from", description="`snapshot`: first the matching entries as they stand"),
+    ] = None
+    values: Annotated[
+        bool, BeforeValidator(_boolean_if_word), Field(description="With the values that X-User-Key opens")
+    ] = False
+    ticket: Annotated[
+        str | None, Field(description="From `POST /sse/tickets`; stands for X-API-Key here, and only here")
+    ] = None
+
+
+class TicketQuery(StreamFilterQuery):
+    """Query of `POST /sse/tickets`: the filters, where the body does not say them."""
+
+
+class TicketRequest(StreamFilterQuery):
+    """Body of `POST /sse/tickets`: the filters the ticket is bound to, and how long it opens streams."""
+
+    expires_in: Annotated[int, Field(ge=1, le=MAX_TICKET_SECONDS, description="Seconds")] = (
+        DEFAULT_TICKET_SECONDS
+    )
+
+
 class EntryShort(BaseModel):
     """An entry without its times."""
 
@@ -161,6 +208,85 @@ class Statistics(BaseModel):
     total_environments: Count
     keys_by_category: dict[str, Count]
     keys_by_environment: dict[str, Count]
+
+
+class TicketAnswer(BaseModel):
+    """A ticket, and when it and the streams it opened end."""
+
+    ticket: str
+    expires_at: Time
+
+
+class StreamHealth(BaseModel):
+    """Streams are served."""
+
+    status: Literal["healthy"]
+    active_subscriptions: Count
+    total_events_sent: Count
+
+
+class StreamFilters(BaseModel):
+    """What a stream is told of."""
+
+    key: str | None
+    environment: str | None
+    category: str | None
+
+
+class StreamSeen(BaseModel):
+    """A stream that is open."""
+
+    subscription_id: str
+    filters: StreamFilters
+    created_at: Time
+    duration_seconds: float
+    queue_size: Annotated[Count, Field(description="Events of the log it has not passed yet")]
+    queue_max_size: None
+
+
+class StreamCounts(BaseModel):
+    """How many streams there were and are."""
+
+    total_created: Count
+    active: Count
+    closed: Count
+    wildcard: Count
+    by_key: dict[str, Count]
+    by_environment: dict[str, Count]
+    by_category: dict[str, Count]
+    last_created_at: Time | None
+
+
+class StreamEvents(BaseModel):
+    """What they were sent."""
+
+    total_sent: Count
+    by_type: dict[str, Count]
+    dropped_queue_full: Count
+    last_sent_at: Time | None
+
+
+class StreamConnections(BaseModel):
+    """How their connections fared."""
+
+    keepalive_sent: Count
+    disconnections_detected: Count
+
+
+class StreamPerformance(BaseModel):
+    """How long they lasted, and how far one ever was behind."""
+
+    average_subscription_duration_seconds: float
+    max_queue_size_reached: Count
+
+
+class StreamStatistics(BaseModel):
+    """What the streams of the node have done, all workers together."""
+
+    subscriptions: StreamCounts
+    events: StreamEvents
+    connection_health: StreamConnections
+    performance: StreamPerformance
 
 
 class ProblemField(BaseModel):

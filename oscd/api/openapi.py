@@ -32,6 +32,8 @@ class Answer:
     headers: tuple[str, ...] = ()
     many: bool = False
     """The body is a list of the model."""
+    media_type: str | None = None
+    """Of a body that is no JSON and has no model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class Operation:
         headers: Names of the request headers it honours, keys aside.
         api_key: Whether it is guarded where the node requires an API key.
         user_key: Whether it reads or writes values.
+        is_body_optional: Whether no body stands for an empty object.
     """
 
     method: str
@@ -58,6 +61,7 @@ class Operation:
     refusals: tuple[type[RequestRefused], ...] = ()
     api_key: bool = False
     user_key: bool = False
+    is_body_optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,10 @@ _REQUEST_HEADERS: Final[Mapping[str, _Header]] = {
     "If-None-Match": _Header("On a read: 304 if the ETag is one of these. On a PUT: `*` creates only"),
     "X-OSC-After": _Header("A position, from `X-OSC-Position`; the answer waits until the node has it"),
     "X-Actor": _Header("Who the caller says to be; kept in the history"),
+    "Last-Event-ID": _Header(
+        "The position to go on from: the last `id` received; browsers send it themselves"
+    ),
+    "X-User-Key": _Header("Opens the values, where `values=true` asks for them"),
     "X-Request-ID": _Header(
         "Comes back in the answer, and is in the log", {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"}
     ),
@@ -161,7 +169,7 @@ def _operation(operation: Operation, refs: _Refs) -> _Json:
         written["description"] = operation.description
     if operation.body is not None:
         written["requestBody"] = {
-            "required": True,
+            "required": not operation.is_body_optional,
             "content": {"application/json": {"schema": refs[operation.body]}},
         }
     if operation.api_key or operation.user_key:
@@ -229,6 +237,8 @@ def _answer(answer: Answer, refs: _Refs) -> _Json:
         if answer.many:
             schema = {"type": "array", "items": schema}
         written["content"] = {media_type: {"schema": schema}}
+    elif answer.media_type is not None:
+        written["content"] = {answer.media_type: {"schema": {"type": "string"}}}
     return written
 
 

@@ -40,6 +40,7 @@ _WORDS: Final[Mapping[str, str]] = {
     "greater_than_equal": "must be at least {ge}",
     "less_than_equal": "must be at most {le}",
     "literal_error": "must be {expected}",
+    "bool_type": "must be true or false",
 }
 
 
@@ -83,7 +84,7 @@ def read_query(model_type: type[Model], query_string: bytes) -> Model:
 
 @cache
 def _parameters(model_type: type[BaseModel]) -> frozenset[str]:
-    return frozenset(model_type.model_fields)
+    return frozenset(field.alias or name for name, field in model_type.model_fields.items())
 
 
 def parse_query(query_string: bytes, known: Container[str]) -> dict[str, str]:

@@ -1,0 +1,52 @@
+"""Owns the entries that match a stream's filter as they stood at one offset, page by page, each in a short view.
+
+Must not know how they are written down.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator
+
+from oscd.events.cipher import Cipher
+from oscd.events.log import EventLog
+from oscd.feed.frame import StreamFilter
+from oscd.listing import LARGE_READ_BYTES, START, Filters, entries_of_page
+from oscd.projections.entry import Entry
+from oscd.values import open_each
+
+PAGE_ENTRIES = 200
+# Of ciphertext, where values are asked for.
+PAGE_BYTES = 32 * 1024
+
+Shown = tuple[Entry, bytes | None]
+
+
+async def entries_at(
+    log: EventLog[sqlite3.Connection], wanted: StreamFilter, offset: int, cipher: Cipher | None
+) -> AsyncIterator[list[Shown]]:
+    """Pages of entries with their values, None where the cipher does not open them; a page may be empty.
+
+    Args:
+        offset: The cut.
+        cipher: None where no values are asked for.
+
+    Raises:
+        Unavailable: The log cannot be read right now.
+        LogCorrupt: It does not hold what was appended.
+    """
+    filters = Filters(wanted.environment, wanted.category, key=wanted.key)
+    after: tuple[str, str] | None = START
+    while after is not None:
+        page = await log.read(
+            lambda reading, begin=after: entries_of_page(  # type: ignore[misc]
+                reading, filters, begin, offset, (PAGE_ENTRIES, PAGE_BYTES), with_bodies=cipher is not None
+            ),
+            size=LARGE_READ_BYTES,
+        )
+        values: dict[int, bytes] = {}
+        if cipher is not None:
+            ours = [found for found in page.found if found[0].key_id in (None, cipher.key_id)]
+            values = {opened.entry.offset: opened.value_json for opened in await open_each(cipher, ours)}
+        yield [(entry, values.get(entry.offset)) for entry, _ in page.found]
+        after = page.next_after

@@ -1,0 +1,352 @@
+"""Owns one stream: from where it starts, over everything it is told, to its end.
+
+It stands somewhere in the log and holds nothing else: no queue, at most one page of headers and one chunk of text.
+Must not know HTTP, nor who else subscribes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sqlite3
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Protocol, TypeVar
+
+from oscd.errors import NotAuthorized, Unavailable
+from oscd.events.cipher import Cipher
+from oscd.events.event import EventType
+from oscd.events.log import EventLog, Reading
+from oscd.events.position import Position, PositionUnreadable, decode_position
+from oscd.feed.frame import StreamFilter
+from oscd.feed.place import NoPlace, Place, place_at_head, place_of
+from oscd.feed.tail import Tail, Told
+from oscd.projections.entry import entry_after
+from oscd.streams import sse
+from oscd.streams.snapshot import entries_at
+from oscd.values import open_value
+
+HOLD_SECONDS: Final = 10.0
+"""How long a reader is held whose position this node has not reached yet."""
+
+RETRY_MILLISECONDS: Final = (1000, 3000)
+"""When a browser reconnects; drawn for each stream, so that a restart meets no crowd (contract §6)."""
+
+TROUBLE_SECONDS: Final = 1.0
+"""Pause before the log is tried again that could not be read."""
+
+CHUNK_EVENTS: Final = 64
+"""Events that go out in one piece where several are waiting: it makes fan-out cheaper, and is soon sent."""
+
+SLICE_BYTES: Final = 64 * 1024
+
+Result = TypeVar("Result")
+
+
+class End(Enum):
+    """Why a stream is ended by this node; the reason its `goodbye` gives."""
+
+    SHUTDOWN = "shutdown"
+    TICKET_EXPIRED = "ticket_expired"
+    API_KEY_REMOVED = "api_key_removed"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a subscriber asks for.
+
+    Attributes:
+        resume: The position to go on from; None: from the head, or a snapshot.
+        from_snapshot: Whether the entries as they stand come first, where nothing is resumed.
+        cipher: Opens values; None where none are asked for.
+        credential: Of the API key that let it in (`ticket.credential`); None where none is required.
+        expires_at: When it must end, in seconds since 1970; None: never.
+    """
+
+    filter: StreamFilter
+    resume: str | None = None
+    from_snapshot: bool = False
+    cipher: Cipher | None = None
+    credential: bytes | None = None
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """What all streams of a worker follow.
+
+    Attributes:
+        keepalive_seconds: After so long without a frame a stream shows that it lives.
+        opened: Told how many values were opened for a reader.
+    """
+
+    log: EventLog[sqlite3.Connection]
+    tail: Tail
+    keepalive_seconds: float
+    opened: Callable[[int], None]
+    hold_seconds: float = HOLD_SECONDS
+
+
+class Account(Protocol):
+    """Who counts what streams do."""
+
+    def sent(self, kind: EventType) -> None:
+        """A frame of a change went out."""
+
+    def kept_alive(self) -> None:
+        """A keep-alive went out."""
+
+    def moved(self) -> None:
+        """A stream, or the head it follows, is somewhere else now."""
+
+
+class Subscription:
+    """One stream.
+
+    Args:
+        account: Counts what it does.
+
+    Attributes:
+        id: Names it to people.
+        created_at: µs since 1970.
+        has_begun: Whether it has found its place.
+        ending: Why this node ends it; None while it does not.
+    """
+
+    def __init__(self, feed: Feed, wanted: Wanted, account: Account) -> None:
+        self.id = str(uuid.uuid4())
+        self.wanted = wanted
+        self.created_at = now_microseconds()
+        self.has_begun = False
+        self.ending: End | None = None
+        self._feed = feed
+        self._account = account
+        self._loop = asyncio.get_running_loop()
+        self._opened_at = self._quiet_since = self._loop.time()
+        self._place = Place(0, "")
+        self._held: Position | None = None
+        self._reset: str | None = None
+        self._is_inside_write = False
+        self._waiting: asyncio.Future[None] | None = None
+        self._is_awake = False
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was opened."""
+        return self._loop.time() - self._opened_at
+
+    @property
+    def lag(self) -> int:
+        """How many events of the log it has not passed yet."""
+        return max(0, self._feed.tail.head - self._place.offset)
+
+    async def begin(self) -> None:
+        """Find its place and follow the log from there. `close` must follow, whatever comes between.
+
+        Raises:
+            Unavailable: The log cannot be read right now.
+        """
+        try:
+            position = None if self.wanted.resume is None else decode_position(self.wanted.resume)
+        except PositionUnreadable:
+            position, self._reset = None, "unreadable"
+        head, found = await self._feed.log.read(
+            lambda reading: (
+                place_at_head(reading),
+                None if position is None else place_of(reading, position),
+            )
+        )
+        self._place = head
+        if isinstance(found, Place):
+            self._place = found
+        elif found is NoPlace.CONTRADICTED:
+            self._reset = found.value
+        elif found is NoPlace.NOT_YET:
+            self._held = position
+        self._feed.tail.attach(self.wake, head)
+        self._arm()
+        self.has_begun = True
+
+    def close(self) -> None:
+        """Follow the log no more."""
+        self._feed.tail.detach(self.wake)
+        for timer in self._timers.values():
+            timer.cancel()
+
+    def end(self, why: End) -> None:
+        """Have it say goodbye and end."""
+        if self.ending is None:
+            self.ending = why
+            self.wake()
+
+    def wake(self) -> None:
+        """Have it look what there is to do."""
+        self._account.moved()
+        self._is_awake = True
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    async def parts(self) -> AsyncIterator[bytes]:
+        """The stream, in pieces that end with a frame or belong to one that is large."""
+        for phase in (self._opening, self._start, self._changes):
+            async for part in phase():
+                self._quiet_since = self._loop.time()
+                # The layers below copy what they are given.
+                for begin in range(0, len(part), SLICE_BYTES):
+                    yield part[begin : begin + SLICE_BYTES]
+        assert self.ending is not None
+        yield sse.event("goodbye", {"reason": self.ending.value})
+
+    async def _opening(self) -> AsyncIterator[bytes]:
+        least, most = RETRY_MILLISECONDS
+        first = sse.opening(least + secrets.randbelow(most - least + 1))
+        at = self._place.at if self._held is None else self.wanted.resume
+        if self.wanted.from_snapshot and self.wanted.resume is None:
+            at = None  # Who is cut off before the bookmark has to start over.
+        yield first + sse.connected(self.id, self.wanted.filter, now_microseconds(), at)
+
+    async def _start(self) -> AsyncIterator[bytes]:
+        """What comes between `connected` and the changes."""
+        if self._held is not None:
+            async for part in self._hold(self._held):
+                yield part
+        if self._reset is not None:
+            yield sse.event("reset", {"reason": self._reset}, self._place.at)
+        elif self.wanted.from_snapshot and self.wanted.resume is None:
+            async for part in self._snapshot():
+                yield part
+
+    async def _hold(self, position: Position) -> AsyncIterator[bytes]:
+        """Wait until this node has what the reader has been told elsewhere; else the reader starts from the head."""
+        give_up_at = self._loop.time() + self._feed.hold_seconds
+        self._timers["hold"] = self._loop.call_at(give_up_at, self.wake)
+        while self.ending is None:
+            head, found = await self._read(
+                lambda reading: (place_at_head(reading), place_of(reading, position))
+            )
+            if isinstance(found, Place):
+                self._place = found
+                return
+            if found is NoPlace.CONTRADICTED or self._loop.time() >= give_up_at:
+                self._place, self._reset = head, found.value
+                return
+            await self._sleep()
+            if self._is_quiet():
+                yield self._keep_alive(self.wanted.resume)
+
+    async def _snapshot(self) -> AsyncIterator[bytes]:
+        cut, wanted = self._place, self.wanted
+        async for page in entries_at(self._feed.log, wanted.filter, cut.offset, wanted.cipher):
+            self._feed.opened(sum(value is not None for _, value in page))
+            if self.ending is not None:
+                return
+            if page:
+                yield b"".join(sse.snapshot(entry, value) for entry, value in page)
+            elif self._is_quiet():
+                yield self._keep_alive(None)
+        yield sse.event("bookmark", {}, cut.at)
+
+    async def _changes(self) -> AsyncIterator[bytes]:
+        while self.ending is None:
+            told = await self._next()
+            if self.wanted.cipher is None:
+                if part := b"".join([self._text(one, None) for one in told]):
+                    yield part
+            else:
+                for one in told:
+                    if part := self._text(one, await self._value(one, self.wanted.cipher)):
+                        yield part
+            if self._is_quiet():
+                yield self._keep_alive(self._place.at)
+
+    async def _next(self) -> Sequence[Told]:
+        """What comes after its place, which moves past it; nothing when it was woken for something else."""
+        recent = self._feed.tail.recent(self._place)
+        if recent is None:
+            told, self._place = await self._patiently(lambda: self._feed.tail.reread(self._place))
+            return told
+        if not recent:
+            await self._sleep()
+            return ()
+        told = recent[:CHUNK_EVENTS]
+        self._place = Place(told[-1].offset, told[-1].at)
+        return told
+
+    def _text(self, told: Told, value_json: bytes | None) -> bytes:
+        """What an event is to this reader: a frame, or nothing, or the end of a write it was told a part of."""
+        if told.frame is not None and self.wanted.filter.matches(told.frame):
+            self._is_inside_write = not told.ends_write
+            self._account.sent(told.frame.effect)
+            return sse.change(told) if value_json is None else sse.change_with_value(told, value_json)
+        if told.ends_write and self._is_inside_write:
+            self._is_inside_write = False
+            return sse.moved(told.at)
+        return b""
+
+    async def _value(self, told: Told, cipher: Cipher) -> bytes | None:
+        """The value an event left, where it left one, this reader wants it and its key opens it."""
+        frame = told.frame
+        if frame is None or frame.effect is EventType.DELETED or not self.wanted.filter.matches(frame):
+            return None
+        if frame.event.key_id not in (None, cipher.key_id):
+            return None
+        recorded = await self._read(lambda reading: reading.event_at(told.offset))
+        assert recorded is not None
+        try:
+            value_json = await open_value(cipher, entry_after(recorded), recorded.body)
+        except NotAuthorized:
+            return None  # An imported one of somebody else: only trying tells.
+        self._feed.opened(1)
+        return value_json
+
+    def _keep_alive(self, at: str | None) -> bytes:
+        self._account.kept_alive()
+        return sse.keep_alive(now_microseconds(), at)
+
+    def _is_quiet(self) -> bool:
+        return self._loop.time() >= self._quiet_since + self._feed.keepalive_seconds
+
+    def _arm(self) -> None:
+        """Set the clock that wakes it for keep-alives, and the one that ends it."""
+        self._tick()
+        if self.wanted.expires_at is not None:
+            left = self.wanted.expires_at - time.time()
+            self._timers["end"] = self._loop.call_later(max(0, left), self.end, End.TICKET_EXPIRED)
+
+    def _tick(self) -> None:
+        # One timer that looks again, not one that is set anew with every frame.
+        due = self._quiet_since + self._feed.keepalive_seconds
+        if self._loop.time() >= due:
+            self.wake()
+            due = self._loop.time() + self._feed.keepalive_seconds
+        self._timers["keep-alive"] = self._loop.call_at(due, self._tick)
+
+    async def _sleep(self) -> None:
+        """Wait to be woken; not at all if that happened since the last time."""
+        if not self._is_awake:
+            self._waiting = self._loop.create_future()
+            try:
+                await self._waiting
+            finally:
+                self._waiting = None
+        self._is_awake = False
+
+    async def _read(self, function: Callable[[Reading[sqlite3.Connection]], Result]) -> Result:
+        return await self._patiently(lambda: self._feed.log.read(function))
+
+    async def _patiently(self, read: Callable[[], Awaitable[Result]]) -> Result:
+        """Read the log; while it cannot be read, the reader keeps its place."""
+        while True:
+            try:
+                return await read()
+            except Unavailable:
+                await asyncio.sleep(TROUBLE_SECONDS)
+
+
+def now_microseconds() -> int:
+    """The time, in µs since 1970."""
+    return time.time_ns() // 1000
