@@ -51,6 +51,7 @@ class Exchange:
         route: Template of the matched route, for logs and metrics.
         received: Bytes of the body so far.
         refusal: Why the body was not taken, where it was not.
+        error: `kind` of the refusal it is answered with, for metrics.
     """
 
     request_id: str
@@ -62,6 +63,7 @@ class Exchange:
     route: str = "unmatched"
     received: int = 0
     refusal: RequestRefused | None = field(default=None)
+    error: str | None = None
 
     def text(self, name: bytes) -> str | None:
         """A header as text, decoded as Latin-1 like everything HTTP; None where absent or empty."""

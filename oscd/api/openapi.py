@@ -32,6 +32,8 @@ class Answer:
     headers: tuple[str, ...] = ()
     many: bool = False
     """The body is a list of the model."""
+    media_type: str | None = None
+    """Of a body that is text, for programs that know its form; it has no model then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +231,8 @@ def _answer(answer: Answer, refs: _Refs) -> _Json:
         if answer.many:
             schema = {"type": "array", "items": schema}
         written["content"] = {media_type: {"schema": schema}}
+    elif answer.media_type is not None:
+        written["content"] = {answer.media_type: {"schema": {"type": "string"}}}
     return written
 
 

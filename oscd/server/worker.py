@@ -18,11 +18,15 @@ from oscd.api.app import EdgeRules, create_app
 from oscd.api.call import Limits as RequestLimits
 from oscd.api.guard import Guard
 from oscd.errors import StartRefused
+from oscd.events import cipher
+from oscd.events.cipher import Cipher
 from oscd.events.derivation_slot import DerivationSlot
 from oscd.events.keyring import KeyRing
 from oscd.events.sqlite.checkpoint import INTERVAL_SECONDS as CHECKPOINT_SECONDS
 from oscd.events.sqlite.file import Room
 from oscd.events.sqlite.log import SqliteLog
+from oscd.metrics.counters import Counters, install
+from oscd.metrics.exposition import Exposition, Sources
 from oscd.node import Node
 from oscd.projections.sqlite import SqliteProjections
 from oscd.server.connection import Limits as ConnectionLimits
@@ -33,6 +37,7 @@ from oscd.server.settings import Settings, load_settings
 from oscd.server.spec import WorkerSpec
 from oscd.server.steward import Duty, Steward
 from oscd.server.tls import tls_context
+from oscd.streams.board import Board
 
 _log = logging.getLogger("oscd.worker")
 
@@ -46,18 +51,31 @@ async def serve_node(
         index: Which worker of the node this is, from 0.
     """
     settings = spec.settings
+    install(spec.runtime, index)
+    counters = Counters()
+    board = Board(spec.runtime / "subscriptions", settings.workers, index)
+    counters.abandoned(board.abandoned)
     log = SqliteLog(
         spec.file,
         origin=spec.origin,
         projections=SqliteProjections(),
         clock=lambda: time.time_ns() // 1000,
         room=Room(settings.min_free_bytes, settings.max_log_bytes),
+        committed=counters.committed,
     )
-    keyring = KeyRing(spec.salt, slot=DerivationSlot(sidecar(settings.database_path, "derivation-lock")))
+
+    def derive(user_key: str, salt: bytes) -> Cipher:
+        derived = cipher.derive(user_key, salt)
+        counters.derived()
+        return derived
+
+    slot = DerivationSlot(sidecar(settings.database_path, "derivation-lock"))
+    keyring = KeyRing(spec.salt, slot=slot, derive=derive)
     keys = _Keys(spec)
     control.on_hangup = keys.reload
+    node = Node(log, keyring, counts=counters)
     app = create_app(
-        Node(log, keyring),
+        node,
         probe=log.probe,
         rules=EdgeRules(
             guard=lambda: keys.guard,
@@ -66,6 +84,8 @@ async def serve_node(
         ),
         version=__version__,
         log=sink.prebound("request"),
+        counters=counters,
+        exposition=Exposition(counters, Sources(node.extent, board.total, __version__), spec.runtime),
     )
     steward = Steward(
         sidecar(settings.database_path, "steward-lock"),

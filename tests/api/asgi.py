@@ -22,6 +22,8 @@ from oscd.events.derivation_slot import DerivationSlot
 from oscd.events.keyring import KeyRing
 from oscd.events.sqlite.log import SqliteLog
 from oscd.events.sqlite.prepare import prepare
+from oscd.metrics.counters import Counters
+from oscd.metrics.exposition import Exposition, Sources
 from oscd.node import Node
 from oscd.projections.sqlite import SqliteProjections
 
@@ -84,12 +86,14 @@ class Site:
 
     Attributes:
         lines: The log line of each request.
+        counters: What the edge, the node and the log have counted.
         derived: Each user key that was stretched, in order.
     """
 
     app: Edge
     node: Node
     log: SqliteLog
+    counters: Counters
     lines: list[dict[str, object]] = field(default_factory=list)
     derived: list[str] = field(default_factory=list)
 
@@ -202,8 +206,13 @@ async def opened_site(
     projections = SqliteProjections()
     prepared = prepare(directory / "log.db", node_id="tested", projections=projections)
     microseconds = iter(range(1_700_000_000_000_000, 2_000_000_000_000_000, 1_000_003))
+    counters = Counters()
     log = SqliteLog(
-        prepared.file, origin=prepared.origin, projections=projections, clock=lambda: next(microseconds)
+        prepared.file,
+        origin=prepared.origin,
+        projections=projections,
+        clock=lambda: next(microseconds),
+        committed=counters.committed,
     )
     derived: list[str] = []
 
@@ -212,7 +221,7 @@ async def opened_site(
         return Cipher.of_derived(hashlib.sha256(salt + user_key.encode()).digest())
 
     keyring = KeyRing(bytes(64), slot=DerivationSlot(directory / "slot"), derive=derive)
-    node = Node(log, keyring)
+    node = Node(log, keyring, counts=counters)
     lines: list[dict[str, object]] = []
     app = create_app(
         node,
@@ -224,10 +233,12 @@ async def opened_site(
         ),
         version="0",
         log=lambda **fields: lines.append(fields),
+        counters=counters,
+        exposition=Exposition(counters, Sources(node.extent, lambda: 0, "0"), seconds_between=0),
     )
     log.start()
     try:
-        yield Site(app, node, log, lines, derived)
+        yield Site(app, node, log, counters, lines, derived)
     finally:
         await keyring.close()
         await log.close()

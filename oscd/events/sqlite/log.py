@@ -7,6 +7,7 @@ path was found to still lead to it (invariant 6). Must not know what a function 
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
@@ -34,6 +35,8 @@ class SqliteLog:
         clock: µs since 1970.
         room: How far the log may grow.
         begin_seconds: How long a command may wait for its turn.
+        committed: Told of each commit that appended events, on the event loop, before the answers go out: how many,
+            and how many seconds the transaction took.
     """
 
     def __init__(
@@ -45,8 +48,10 @@ class SqliteLog:
         clock: MicrosecondClock,
         room: Room | None = None,
         begin_seconds: float = BEGIN_SECONDS,
+        committed: Callable[[int, float], None] | None = None,
     ) -> None:
         self.file = file
+        self._committed = committed
         self._begin = partial(SqliteWriting, origin=origin, projections=projections, clock=clock)
         self._room = room if room is not None else Room()
         self._lock = WriteLock(file.lock_path)
@@ -119,26 +124,31 @@ class SqliteLog:
             checkpoint(connection, self.file.wal_size())
 
     async def _commit(self, jobs: Sequence[Job]) -> None:
-        await self._run(self._writer, partial(self._commit_on_thread, jobs))
+        events, seconds = await self._run(self._writer, partial(self._commit_on_thread, jobs))
+        if events and self._committed is not None:
+            self._committed(events, seconds)
 
     async def _view(self, jobs: Sequence[Job]) -> None:
         await self._run(self._reader, partial(_view_on_thread, jobs))
 
-    async def _run(self, thread: ConnectionThread, batch: Callable[[sqlite3.Connection], None]) -> None:
+    async def _run(self, thread: ConnectionThread, batch: Callable[[sqlite3.Connection], Result]) -> Result:
         try:
-            await thread.run(batch)
+            return await thread.run(batch)
         except (CommitFailed, sqlite3.Error, OSError) as error:
             if needs_reopen(error):
                 await thread.close()
             raise translated(error) from error
 
-    def _commit_on_thread(self, jobs: Sequence[Job], connection: sqlite3.Connection) -> None:
+    def _commit_on_thread(self, jobs: Sequence[Job], connection: sqlite3.Connection) -> tuple[int, float]:
+        """Run a batch and commit it; gives how many events it appended, and the seconds that took."""
+        begun = time.perf_counter()
         with self._lock.held():
             self.file.require_in_place()
             lack = self.file.lack_of_room(self._room)
             connection.execute("BEGIN IMMEDIATE")
             try:
                 writing = self._begin(connection)
+                before = writing.tip.offset
                 for job in jobs:
                     if not job.begin():
                         continue
@@ -156,6 +166,7 @@ class SqliteLog:
                     "The file of the log was moved, deleted or replaced while this was written; whether it stays is"
                     " not known."
                 )
+        return writing.tip.offset - before, time.perf_counter() - begun
 
 
 def _finish(connection: sqlite3.Connection) -> None:
