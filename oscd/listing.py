@@ -16,7 +16,7 @@ from oscd.events.keyring import KeyRing
 from oscd.events.log import EventLog, Reading
 from oscd.projections import sqlite as projections
 from oscd.projections.entry import Entry, entry_after
-from oscd.values import Opened, open_each
+from oscd.values import Opened, Uncounted, ValueCounts, open_each
 
 START = ("", "")
 # Rows one view may examine, whatever matches: bounds how long it keeps others waiting.
@@ -59,12 +59,18 @@ class Listing:
     """One list for one caller: cut at one offset and opened with one derived key, however many pages it has."""
 
     def __init__(
-        self, log: EventLog[sqlite3.Connection], keyring: KeyRing, filters: Filters, user_key: str
+        self,
+        log: EventLog[sqlite3.Connection],
+        keyring: KeyRing,
+        filters: Filters,
+        user_key: str,
+        counts: ValueCounts | None = None,
     ) -> None:
         self._log = log
         self._keyring = keyring
         self._filters = filters
         self._user_key = user_key
+        self._counts = counts or Uncounted()
         self._cipher: Cipher | None = None
         self._upto: int | None = None
 
@@ -92,6 +98,7 @@ class Listing:
         self._upto = page.upto
         opened = await open_each(cipher, page.found)
         if opened:
+            self._counts.opened(len(opened))
             self._keyring.remember(self._user_key, cipher)
         return opened, page.next_after
 

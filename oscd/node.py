@@ -32,7 +32,15 @@ from oscd.listing import LARGE_READ_BYTES, Filters, Listing
 from oscd.projections import sqlite as projections
 from oscd.projections.entry import Entry, entry_after
 from oscd.projections.statistics import Statistics
-from oscd.values import Opened, TooLargeInTransaction, open_in_transaction, open_value, seal_value
+from oscd.values import (
+    Opened,
+    TooLargeInTransaction,
+    Uncounted,
+    ValueCounts,
+    open_in_transaction,
+    open_value,
+    seal_value,
+)
 
 # What an event takes in the log beside its ciphertext, roughly; only the batch limit depends on it.
 EVENT_OVERHEAD_BYTES = 1024
@@ -51,12 +59,28 @@ class Written:
     position: Position
 
 
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """What the log holds: the offset of its last event, and how many entries live."""
+
+    head: int
+    entries: int
+
+
 class Node:
     """The use cases over one log."""
 
-    def __init__(self, log: EventLog[sqlite3.Connection], keyring: KeyRing, bell: Bell) -> None:
+    def __init__(
+        self,
+        log: EventLog[sqlite3.Connection],
+        keyring: KeyRing,
+        bell: Bell,
+        *,
+        counts: ValueCounts | None = None,
+    ) -> None:
         self._log = log
         self._bell = bell
+        self._counts = counts or Uncounted()
         self._keyring = keyring
         self._position_waiters = 0
 
@@ -72,6 +96,7 @@ class Node:
         cipher = self._keyring.recall(user_key) or await self._keyring.derive(user_key)
         value_json = await open_value(cipher, entry, body)
         self._keyring.remember(user_key, cipher)
+        self._counts.opened()
         return Opened(entry, value_json)
 
     async def create(
@@ -134,7 +159,7 @@ class Node:
 
     def list(self, filters: Filters, user_key: str) -> Listing:
         """The entries the key opens, to be read page by page."""
-        return Listing(self._log, self._keyring, filters, user_key)
+        return Listing(self._log, self._keyring, filters, user_key, self._counts)
 
     async def statistics(self) -> Statistics:
         """How many entries there are, whoever owns them.
@@ -143,6 +168,16 @@ class Node:
             Unavailable: Not now.
         """
         return await self._log.read(lambda reading: projections.statistics(reading.store))
+
+    async def extent(self) -> Extent:
+        """What the log holds.
+
+        Raises:
+            Unavailable: Not now.
+        """
+        return await self._log.read(
+            lambda reading: Extent(reading.head(), projections.totals(reading.store).entries)
+        )
 
     async def wait_for(self, position: Position) -> None:
         """Wait until this node has everything up to `position`.
@@ -194,6 +229,8 @@ class Node:
                 opened_at = await self._open_outside(cipher, large.entry)
             else:
                 self._keyring.remember(user_key, cipher)
+                if not isinstance(command, Delete):
+                    self._counts.sealed()
                 return written
         raise Unavailable("Nothing was changed: this entry is being written too often.")
 

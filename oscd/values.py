@@ -11,6 +11,7 @@ import secrets
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from oscd.commands import Sealed
 from oscd.errors import LogCorrupt, NotAuthorized
@@ -30,6 +31,26 @@ class Opened:
 
     entry: Entry
     value_json: bytes
+
+
+class ValueCounts(Protocol):
+    """Counts the values that were sealed and opened for callers, not those that were opened to show who may write."""
+
+    def sealed(self) -> None:
+        """One was encrypted, and its event appended."""
+
+    def opened(self, count: int = 1) -> None:
+        """So many were decrypted."""
+
+
+class Uncounted:
+    """Counts nothing."""
+
+    def sealed(self) -> None:
+        """See `ValueCounts`."""
+
+    def opened(self, count: int = 1) -> None:
+        """See `ValueCounts`."""
 
 
 class TooLargeInTransaction(Exception):

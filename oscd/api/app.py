@@ -17,11 +17,18 @@ from oscd.api.configs import Configs
 from oscd.api.edge import Edge, RequestLog, held_back
 from oscd.api.exchange import Exchange, Network
 from oscd.api.guard import Guard
+from oscd.api.metrics import Metrics
 from oscd.api.openapi import Operation
 from oscd.api.service import Documentation, Probe, Readiness, Service
+from oscd.api.streams import Streams
 from oscd.api.throttle import FailureThrottle
 from oscd.errors import BadRequest, InternalError, MethodNotAllowed, NotFound, RequestRefused
+from oscd.events.keyring import KeyRing
+from oscd.metrics.counters import Counters
+from oscd.metrics.exposition import Exposition
 from oscd.node import Node
+from oscd.streams.registry import Registry
+from oscd.streams.ticket import Tickets
 
 _log = logging.getLogger("oscd.api")
 
@@ -39,12 +46,31 @@ class EdgeRules:
     trusted_proxies: Sequence[Network] = ()
 
 
-def create_app(node: Node, *, probe: Probe, rules: EdgeRules, version: str, log: RequestLog) -> Edge:
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the edge of one worker serves.
+
+    Attributes:
+        node: The use cases.
+        registry: The streams.
+        counters: Where this worker counts.
+        exposition: What all workers counted.
+        probe: Says why the log cannot be written, or None.
+    """
+
+    node: Node
+    keyring: KeyRing
+    registry: Registry
+    tickets: Tickets
+    counters: Counters
+    exposition: Exposition
+    probe: Probe
+
+
+def create_app(parts: Parts, *, rules: EdgeRules, version: str, log: RequestLog) -> Edge:
     """The ASGI application of one worker.
 
     Args:
-        node: The use cases.
-        probe: Says why the log cannot be written, or None.
         version: oscd's.
         log: Writes one line per request.
     """
@@ -61,7 +87,7 @@ def create_app(node: Node, *, probe: Probe, rules: EdgeRules, version: str, log:
     throttle = FailureThrottle()
     large_bodies = asyncio.Semaphore(LARGE_AT_ONCE)
     _answer_refusals(app, throttle)
-    for operation, handler in _routes(node, probe, version):
+    for operation, handler in _routes(parts, rules, version):
         bind(app, operation, handler, rules.limits, large_bodies)
     return Edge(
         app.asgi_app,  # type: ignore[arg-type]
@@ -70,11 +96,25 @@ def create_app(node: Node, *, probe: Probe, rules: EdgeRules, version: str, log:
         trusted_proxies=rules.trusted_proxies,
         max_body_bytes=rules.limits.max_body_bytes,
         log=log,
+        count=parts.counters.request,
     )
 
 
-def _routes(node: Node, probe: Probe, version: str) -> list[tuple[Operation, Handler]]:
-    documented = [*Service(node, Readiness(probe), version).routes(), *Configs(node).routes()]
+def _routes(parts: Parts, rules: EdgeRules, version: str) -> list[tuple[Operation, Handler]]:
+    streams = Streams(
+        parts.registry,
+        parts.keyring,
+        parts.tickets,
+        parts.exposition,
+        min_user_key_length=rules.limits.min_user_key_length,
+        api_keys=lambda: rules.guard().api_keys,
+    )
+    documented = [
+        *Service(parts.node, Readiness(parts.probe), version).routes(),
+        *Metrics(parts.exposition).routes(),
+        *Configs(parts.node).routes(),
+        *streams.routes(),
+    ]
     return [*documented, *Documentation([operation for operation, _ in documented], version).routes()]
 
 
@@ -84,20 +124,27 @@ def _answer_refusals(app: Quart, throttle: FailureThrottle) -> None:
     @app.errorhandler(RequestRefused)
     async def refused(refusal: RequestRefused) -> Response:
         exchange: Exchange = request.scope["oscd"]  # type: ignore[typeddict-item]
-        return problem_answer(await held_back(refusal, exchange, throttle))
+        return _refusal(await held_back(refusal, exchange, throttle))
 
     @app.errorhandler(HTTPException)
     async def unrouted(error: HTTPException) -> Response:
         if isinstance(error, WerkzeugMethodNotAllowed):
             allowed = ", ".join(sorted(error.valid_methods or ()))
-            answer = problem_answer(MethodNotAllowed(f"This path takes {allowed}."))
+            answer = _refusal(MethodNotAllowed(f"This path takes {allowed}."))
             answer.headers["Allow"] = allowed
             return answer
         if error.code == 404:
-            return problem_answer(NotFound("There is nothing at this path; /docs lists what there is."))
-        return problem_answer(BadRequest("The request cannot be understood."))
+            return _refusal(NotFound("There is nothing at this path; /docs lists what there is."))
+        return _refusal(BadRequest("The request cannot be understood."))
 
     @app.errorhandler(Exception)
     async def unexpected(error: Exception) -> Response:
         _log.error("unexpected error", exc_info=error)
-        return problem_answer(InternalError("oscd met an error of its own; its log says more."))
+        return _refusal(InternalError("oscd met an error of its own; its log says more."))
+
+
+def _refusal(refusal: RequestRefused) -> Response:
+    """Answer with a problem, and leave its kind for the metrics."""
+    exchange: Exchange = request.scope["oscd"]  # type: ignore[typeddict-item]
+    exchange.error = refusal.kind
+    return problem_answer(refusal)

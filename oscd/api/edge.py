@@ -1,7 +1,8 @@
 """Owns the outermost layer: every request enters and every answer leaves here, a refused one included.
 
-Denies before anything is parsed, counts bodies as they stream in, adds the headers every answer has, writes the
-request's one log line. Must not know a route or an entry, nor wait for a client: the server bounds that.
+Denies before anything is parsed, counts bodies as they stream in, adds the headers every answer has, counts the
+request and writes its one log line. Must not know an entry, nor what a route does, nor wait for a client: the server
+bounds that.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from oscd.api.throttle import FailureThrottle
 from oscd.errors import (
     BodyTooLarge,
     Forbidden,
+    InternalError,
     NotAuthorized,
     NotFound,
     RequestRefused,
@@ -34,6 +36,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 # All that the framework looks at itself. Handlers read the rest from the `Exchange`, so that no key of a caller is
 # in an object of a library, which may show it, and none of them is decoded twice.
 FRAMEWORK_HEADERS = (b"host", b"content-length", b"transfer-encoding")
+# They last as long as their clients like, which would drown how long requests take.
+_STREAMS = frozenset({"/sse/subscribe"})
 _HELD_BACK = frozenset({NotAuthorized.kind, Forbidden.kind, TooManyRequests.kind})
 
 _log = logging.getLogger("oscd.api")
@@ -49,6 +53,15 @@ class RequestLog(Protocol):
         """Write it."""
 
 
+class RequestCount(Protocol):
+    """Counts one request; see `oscd.metrics.counters.Counters.request`."""
+
+    def __call__(
+        self, method: str, route: str, status: int, seconds: float | None, error: str | None
+    ) -> None:
+        """Count it."""
+
+
 class Edge:
     """An ASGI application around the one that has the routes."""
 
@@ -61,6 +74,7 @@ class Edge:
         trusted_proxies: Sequence[Network],
         max_body_bytes: int,
         log: RequestLog,
+        count: RequestCount,
     ) -> None:
         self._app = app
         self._guard = guard
@@ -68,6 +82,7 @@ class Edge:
         self._trusted = trusted_proxies
         self._max_body_bytes = max_body_bytes
         self._log = log
+        self._count = count
         self._buffered = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,16 +98,26 @@ class Edge:
             if not answer.is_begun:
                 raise
             # Too late for a problem: the connection ends without the answer's end, which no client takes for whole.
+            exchange.error = error.kind if isinstance(error, RequestRefused) else InternalError.kind
             _log.error("an answer could not be finished", exc_info=error)
         finally:
             self._buffered -= exchange.received
+            method = scope["method"] if exchange.route != "unmatched" else "other"
+            seconds = time.perf_counter() - started
+            self._count(
+                method,
+                exchange.route,
+                answer.status,
+                None if exchange.route in _STREAMS else seconds,
+                exchange.error,
+            )
             self._log(
                 request_id=exchange.request_id,
-                method=scope["method"] if exchange.route != "unmatched" else "other",
+                method=method,
                 route=exchange.route,
                 status=answer.status,
                 whole=answer.is_whole,
-                duration_ms=round((time.perf_counter() - started) * 1000, 3),
+                duration_ms=round(seconds * 1000, 3),
                 client=exchange.address,
             )
 
@@ -105,7 +130,9 @@ class Edge:
                 # Werkzeug would strip it to one slash, but another path is another name.
                 raise NotFound("There is nothing at this path; /docs lists what there is.")
         except RequestRefused as refusal:
-            await answer.refuse(await held_back(refusal, exchange, self._throttle))
+            refusal = await held_back(refusal, exchange, self._throttle)
+            exchange.error = refusal.kind
+            await answer.refuse(refusal)
             return
         if guard.is_preflight(exchange, scope["method"]):
             await answer.preflight()

@@ -53,6 +53,7 @@ class Exchange:
         api_key: Which of the accepted API keys it showed; None where none is required, or none was shown.
         received: Bytes of the body so far.
         refusal: Why the body was not taken, where it was not.
+        error: `kind` of the refusal it is answered with, for metrics.
     """
 
     request_id: str
@@ -65,6 +66,7 @@ class Exchange:
     api_key: bytes | None = field(default=None, repr=False)
     received: int = 0
     refusal: RequestRefused | None = field(default=None)
+    error: str | None = None
 
     def text(self, name: bytes) -> str | None:
         """A header as text, decoded as Latin-1 like everything HTTP; None where absent or empty."""

@@ -289,6 +289,43 @@ class StreamStatistics(BaseModel):
     performance: StreamPerformance
 
 
+class ReadOperations(BaseModel):
+    """Reads of one entry, by how they ended."""
+
+    success: Count
+    not_found: Count
+    error: Count
+
+
+class WriteOperations(BaseModel):
+    """Writes of one entry, by what they were and how they ended."""
+
+    create_success: Count
+    create_error: Count
+    update_success: Count
+    update_not_found: Count
+    update_error: Count
+    delete_success: Count
+    delete_not_found: Count
+    delete_error: Count
+
+
+class EncryptionOperations(BaseModel):
+    """Values sealed and opened for callers."""
+
+    encrypt: Count
+    decrypt: Count
+
+
+class OperationStatistics(BaseModel):
+    """What the node has done since it was started."""
+
+    read_operations: ReadOperations
+    write_operations: WriteOperations
+    encryption_operations: EncryptionOperations
+    total_http_requests: Annotated[dict[str, Count], Field(examples=[{"GET_/configs/{key}_200": 1}])]
+
+
 class ProblemField(BaseModel):
     """One wrong field."""
 

@@ -33,7 +33,7 @@ class Answer:
     many: bool = False
     """The body is a list of the model."""
     media_type: str | None = None
-    """Of a body that is no JSON and has no model."""
+    """Of a body that is text, for programs that know its form; it has no model then."""
 
 
 @dataclass(frozen=True, slots=True)

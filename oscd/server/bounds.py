@@ -34,6 +34,7 @@ from hypercorn.typing import (
     ASGISendCallable,
     ASGISendEvent,
     HTTPResponseBodyEvent,
+    HTTPResponseStartEvent,
     HTTPScope,
     Scope,
 )
@@ -92,9 +93,11 @@ class BoundedApp:
 
     Args:
         app: The ASGI application; it sees `http` scopes only.
-        stall_seconds: How long one `send()` may wait for the client to read.
+        stall_seconds: How long one `send()` may wait for the client to read …
+        stream_stall_seconds: … in a stream of events.
         abort: Cuts the connection.
         spawn: Runs a coroutine until it ends or the connection does.
+        on_stream: Called when an answer turns out to be a stream of events.
     """
 
     def __init__(
@@ -102,13 +105,17 @@ class BoundedApp:
         app: ASGIFramework,
         *,
         stall_seconds: float,
+        stream_stall_seconds: float,
         abort: Callable[[], None],
         spawn: Callable[[Coroutine[Any, Any, None]], None],
+        on_stream: Callable[[], None],
     ) -> None:
         self.app = app
         self.stall_seconds = stall_seconds
+        self.stream_stall_seconds = stream_stall_seconds
         self.abort = abort
         self.spawn = spawn
+        self.on_stream = on_stream
 
     async def __call__(
         self,
@@ -133,7 +140,7 @@ class BoundedApp:
 class _Bounded:
     """One request and its response."""
 
-    __slots__ = ("_bounds", "_is_cut", "_receive", "_received", "_send")
+    __slots__ = ("_bounds", "_is_cut", "_is_stream", "_receive", "_received", "_send")
 
     def __init__(
         self, bounds: BoundedApp, scope: HTTPScope, receive: ASGIReceiveCallable, send: ASGISendCallable
@@ -142,6 +149,7 @@ class _Bounded:
         self._receive = receive
         self._send = send
         self._is_cut = False
+        self._is_stream = False
         self._received = asyncio.Event()
         if _has_no_body(scope):
             self._received.set()
@@ -154,13 +162,18 @@ class _Bounded:
 
     async def send(self, message: ASGISendEvent) -> None:
         if message["type"] != "http.response.body":
+            if message["type"] == "http.response.start" and _is_stream(message):
+                self._is_stream = True
+                self._bounds.on_stream()
             await self._send_bounded(message)
         elif not message.get("more_body", False):
             await self._send_last(message)
         else:
             await self._send_bounded(message)
-            # Sending to a client that reads as fast never waits, so without this nobody else would get a turn.
-            await asyncio.sleep(0)
+            if not self._is_stream:
+                # Sending to a client that reads as fast never waits, so without this nobody else would get a turn.
+                # A stream waits for events, or for the log, by itself.
+                await asyncio.sleep(0)
 
     def discard_rest(self) -> None:
         """Take in and drop what the client still sends of its request, if anything."""
@@ -184,7 +197,9 @@ class _Bounded:
     async def _send_bounded(self, message: ASGISendEvent) -> None:
         # A timer, not asyncio.timeout: it is taken for every message, and nearly never runs out. Cutting the
         # connection ends the send.
-        stalled = asyncio.get_running_loop().call_later(self._bounds.stall_seconds, self._cut)
+        bounds = self._bounds
+        seconds = bounds.stream_stall_seconds if self._is_stream else bounds.stall_seconds
+        stalled = asyncio.get_running_loop().call_later(seconds, self._cut)
         try:
             await self._send(message)
         finally:
@@ -195,6 +210,13 @@ class _Bounded:
     def _cut(self) -> None:
         self._is_cut = True
         self._bounds.abort()
+
+
+def _is_stream(message: HTTPResponseStartEvent) -> bool:
+    return any(
+        name.lower() == b"content-type" and value.startswith(b"text/event-stream")
+        for name, value in message["headers"]
+    )
 
 
 def _has_no_body(scope: HTTPScope) -> bool:

@@ -10,6 +10,7 @@ import logging
 import socket as sockets
 import ssl
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -40,13 +41,15 @@ class Limits:
     Attributes:
         max_connections: Open connections at one time; further ones get 503.
         grace_seconds: At shutdown, time for requests in flight to finish.
-        stall_seconds: How long one send to a client that does not read may take.
+        stall_seconds: How long one send to a client that does not read may take …
+        stream_stall_seconds: … and one of a stream of events, whose readers may well pause.
         handshake_seconds: How long a TLS handshake may take.
     """
 
     max_connections: int
     grace_seconds: float = 3.0
     stall_seconds: float = 60.0
+    stream_stall_seconds: float = 300.0
     handshake_seconds: float = 10.0
 
 
@@ -125,9 +128,20 @@ class Connection:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         service = self._service
         app = BoundedApp(
-            service.app, stall_seconds=service.limits.stall_seconds, abort=self.abort, spawn=self.spawn
+            service.app,
+            stall_seconds=service.limits.stall_seconds,
+            stream_stall_seconds=service.limits.stream_stall_seconds,
+            abort=self.abort,
+            spawn=self.spawn,
+            on_stream=self._be_patient,
         )
         await _Server(app, service.loop, service.config, service.context, {}, reader, writer)
+
+    def _be_patient(self) -> None:
+        """Have the kernel, too, wait for a reader of a stream; what it inherited suits short answers."""
+        milliseconds = int(self._service.limits.stream_stall_seconds * 1000)
+        with suppress(OSError):  # The connection may be gone.
+            self._accepted.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_USER_TIMEOUT, milliseconds)
 
     def _lost(self) -> None:
         if self._task is not None and not self._task.done():

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import socket as sockets
 import ssl
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Final
 
@@ -91,6 +91,7 @@ async def serve(
     shutdown: asyncio.Event,
     limits: Limits,
     ssl_context: ssl.SSLContext | None = None,
+    on_closed: Callable[[], None] | None = None,
 ) -> None:
     """Serve until `shutdown` is set; return at most `grace_seconds` + 0.5 s after it, whatever clients do.
 
@@ -104,6 +105,8 @@ async def serve(
         shutdown: Set from outside, once.
         limits: See `Limits`.
         ssl_context: TLS, or None for plain HTTP.
+        on_closed: Called once nobody can connect any more, before requests in flight are waited for: whatever would
+            never end by itself is ended there.
     """
     install_bounded_buffer()
     loop = asyncio.get_running_loop()
@@ -112,7 +115,7 @@ async def serve(
     try:
         await shutdown.wait()
     finally:
-        await listener.close()
+        await listener.close(on_closed)
 
 
 class _Listener:
@@ -130,9 +133,11 @@ class _Listener:
         """Begin to accept."""
         self._loop.add_reader(self._socket.fileno(), self._accept)
 
-    async def close(self) -> None:
+    async def close(self, on_closed: Callable[[], None] | None) -> None:
         """Stop accepting and end every connection: idle ones first, busy ones when the grace is over."""
         self._stop_accepting()
+        if on_closed is not None:
+            on_closed()
         await asyncio.sleep(SETTLE_SECONDS)
         await self._service.context.terminated.set()
         for connection in self._connections.values():

@@ -14,16 +14,21 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from oscd import __version__
-from oscd.api.app import EdgeRules, create_app
+from oscd.api.app import EdgeRules, Parts, create_app
 from oscd.api.call import Limits as RequestLimits
 from oscd.api.guard import Guard
 from oscd.errors import StartRefused
+from oscd.events import cipher
+from oscd.events.cipher import Cipher
 from oscd.events.derivation_slot import DerivationSlot
 from oscd.events.keyring import KeyRing
 from oscd.events.sqlite.checkpoint import INTERVAL_SECONDS as CHECKPOINT_SECONDS
 from oscd.events.sqlite.file import Room
 from oscd.events.sqlite.log import SqliteLog
 from oscd.feed.bell import Bell
+from oscd.feed.tail import Tail
+from oscd.metrics.counters import Counters, install
+from oscd.metrics.exposition import Exposition, Sources
 from oscd.node import Node
 from oscd.projections.sqlite import SqliteProjections
 from oscd.server.connection import Limits as ConnectionLimits
@@ -34,6 +39,10 @@ from oscd.server.settings import Settings, load_settings
 from oscd.server.spec import WorkerSpec
 from oscd.server.steward import Duty, Steward
 from oscd.server.tls import tls_context
+from oscd.streams.board import Board
+from oscd.streams.registry import Registry
+from oscd.streams.subscription import Feed
+from oscd.streams.ticket import Tickets, credential
 
 _log = logging.getLogger("oscd.worker")
 
@@ -47,21 +56,33 @@ async def serve_node(
         index: Which worker of the node this is, from 0.
     """
     settings = spec.settings
-    bell = Bell(spec.bells, index)
-    log = SqliteLog(
-        spec.file,
-        origin=spec.origin,
-        projections=SqliteProjections(),
-        clock=lambda: time.time_ns() // 1000,
-        room=Room(settings.min_free_bytes, settings.max_log_bytes),
-        committed=lambda events, seconds: bell.ring(),
+    install(spec.runtime, index)
+    counters, bell = Counters(), Bell(spec.bells, index)
+    log = _log_of(spec, counters, bell)
+    keyring = _keyring_of(spec, counters)
+    node = Node(log, keyring, bell, counts=counters)
+    tail = Tail(log, bell)
+    board = Board(spec.runtime / "subscriptions", settings.workers, index)
+    registry = Registry(
+        Feed(log, tail, settings.sse_keepalive_interval, counters.opened),
+        counters=counters,
+        board=board,
+        most=settings.sse_max_subscriptions,
+        reports=spec.runtime,
+        index=index,
     )
-    keyring = KeyRing(spec.salt, slot=DerivationSlot(sidecar(settings.database_path, "derivation-lock")))
-    keys = _Keys(spec)
+    keys = _Keys(spec, registry)
     control.on_hangup = keys.reload
     app = create_app(
-        Node(log, keyring, bell),
-        probe=log.probe,
+        Parts(
+            node=node,
+            keyring=keyring,
+            registry=registry,
+            tickets=Tickets(spec.salt),
+            counters=counters,
+            exposition=Exposition(counters, Sources(node.extent, board.total, __version__), spec.runtime),
+            probe=log.probe,
+        ),
         rules=EdgeRules(
             guard=lambda: keys.guard,
             limits=RequestLimits(settings.min_user_key_length, settings.max_body_bytes),
@@ -76,6 +97,7 @@ async def serve_node(
     )
     bell.open()
     log.start()
+    tail.start()
     steward.start()
     try:
         control.ready()
@@ -86,19 +108,49 @@ async def serve_node(
             shutdown=control.shutdown,
             limits=ConnectionLimits(max_connections=-(-settings.max_connections // settings.workers)),
             ssl_context=tls_context(settings),
+            on_closed=registry.end_all,
         )
     finally:
         await steward.close()
         await keyring.close()
+        await tail.close()
+        registry.report()
         await log.close()
         bell.close()
+
+
+def _log_of(spec: WorkerSpec, counters: Counters, bell: Bell) -> SqliteLog:
+    def committed(events: int, seconds: float) -> None:
+        bell.ring()
+        counters.committed(events, seconds)
+
+    settings = spec.settings
+    return SqliteLog(
+        spec.file,
+        origin=spec.origin,
+        projections=SqliteProjections(),
+        clock=lambda: time.time_ns() // 1000,
+        room=Room(settings.min_free_bytes, settings.max_log_bytes),
+        committed=committed,
+    )
+
+
+def _keyring_of(spec: WorkerSpec, counters: Counters) -> KeyRing:
+    def derive(user_key: str, salt: bytes) -> Cipher:
+        derived = cipher.derive(user_key, salt)
+        counters.derived()
+        return derived
+
+    slot = DerivationSlot(sidecar(spec.settings.database_path, "derivation-lock"))
+    return KeyRing(spec.salt, slot=slot, derive=derive)
 
 
 class _Keys:
     """The guard in force, and its renewal when the operator has rotated keys (SIGHUP)."""
 
-    def __init__(self, spec: WorkerSpec) -> None:
+    def __init__(self, spec: WorkerSpec, registry: Registry) -> None:
         self._spec = spec
+        self._registry = registry
         self.guard = guard_of(spec.settings)
         # A worker that replaces another starts after keys may have been rotated.
         self.reload()
@@ -112,6 +164,7 @@ class _Keys:
             return
         if settings.api_keys or not self._spec.settings.api_key_required:
             self.guard = guard_of(replace(self._spec.settings, api_keys=settings.api_keys))
+            self._registry.revoke({credential(api_key) for api_key in self.guard.api_keys})
         else:
             _log.error("the API keys were not replaced: the settings name none now")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from oscd.api.app import EdgeRules, create_app
+from oscd.api.app import EdgeRules, Parts, create_app
 from oscd.api.call import Limits
 from oscd.api.edge import Edge, Message
 from oscd.api.guard import Guard
@@ -23,8 +23,15 @@ from oscd.events.keyring import KeyRing
 from oscd.events.sqlite.log import SqliteLog
 from oscd.events.sqlite.prepare import prepare
 from oscd.feed.bell import Bell
+from oscd.feed.tail import Tail
+from oscd.metrics.counters import Counters
+from oscd.metrics.exposition import Exposition, Sources
 from oscd.node import Node
 from oscd.projections.sqlite import SqliteProjections
+from oscd.streams.board import Board
+from oscd.streams.registry import Registry
+from oscd.streams.subscription import HOLD_SECONDS, Feed
+from oscd.streams.ticket import Tickets
 
 USER_KEY = "correct-horse-battery"
 OTHER_KEY = "staple-of-another-tenant"
@@ -85,12 +92,15 @@ class Site:
 
     Attributes:
         lines: The log line of each request.
+        counters: What the edge, the node and the log have counted.
         derived: Each user key that was stretched, in order.
     """
 
     app: Edge
     node: Node
     log: SqliteLog
+    counters: Counters
+    registry: Registry
     lines: list[dict[str, object]] = field(default_factory=list)
     derived: list[str] = field(default_factory=list)
 
@@ -198,18 +208,26 @@ async def opened_site(
     origins: frozenset[str] = frozenset(),
     trusted_proxies: Sequence[str] = (),
     max_body_bytes: int = 64 * 1024,
+    keepalive_seconds: float = 3600.0,
+    hold_seconds: float = HOLD_SECONDS,
+    most_streams: int = 100,
 ) -> AsyncIterator[Site]:
     """Build what a worker builds, with a cheap stretching of keys in place of PBKDF2."""
     projections = SqliteProjections()
     prepared = prepare(directory / "log.db", node_id="tested", projections=projections)
     microseconds = iter(range(1_700_000_000_000_000, 2_000_000_000_000_000, 1_000_003))
-    bell = Bell()
+    bell, counters = Bell(), Counters()
+
+    def committed(events: int, seconds: float) -> None:
+        bell.ring()
+        counters.committed(events, seconds)
+
     log = SqliteLog(
         prepared.file,
         origin=prepared.origin,
         projections=projections,
         clock=lambda: next(microseconds),
-        committed=lambda events, seconds: bell.ring(),
+        committed=committed,
     )
     derived: list[str] = []
 
@@ -218,11 +236,25 @@ async def opened_site(
         return Cipher.of_derived(hashlib.sha256(salt + user_key.encode()).digest())
 
     keyring = KeyRing(bytes(64), slot=DerivationSlot(directory / "slot"), derive=derive)
-    node = Node(log, keyring, bell)
+    node = Node(log, keyring, bell, counts=counters)
     lines: list[dict[str, object]] = []
+    tail, board = Tail(log, bell), Board(directory / "subscriptions", 1, 0)
+    registry = Registry(
+        Feed(log, tail, keepalive_seconds, counters.opened, hold_seconds),
+        counters=counters,
+        board=board,
+        most=most_streams,
+    )
     app = create_app(
-        node,
-        probe=log.probe,
+        Parts(
+            node=node,
+            keyring=keyring,
+            registry=registry,
+            tickets=Tickets(bytes(64), rounds=1),
+            counters=counters,
+            exposition=Exposition(counters, Sources(node.extent, board.total, "0"), seconds_between=0),
+            probe=log.probe,
+        ),
         rules=EdgeRules(
             guard=lambda: Guard(api_keys, hosts, origins),
             limits=Limits(min_user_key_length=8, max_body_bytes=max_body_bytes),
@@ -232,10 +264,12 @@ async def opened_site(
         log=lambda **fields: lines.append(fields),
     )
     log.start()
+    tail.start()
     try:
-        yield Site(app, node, log, lines, derived)
+        yield Site(app, node, log, counters, registry, lines, derived)
     finally:
         await keyring.close()
+        await tail.close()
         await log.close()
 
 

@@ -51,6 +51,7 @@ async def bodies(framework: Framework, method: str = "GET") -> list[tuple[bytes,
         trusted_proxies=(),
         max_body_bytes=1024,
         log=lambda **_: None,
+        count=lambda *_: None,
     )
     await edge(scope_of(method), receive, send)
     return [(message["body"], message["more_body"]) for message in sent[1:]]
