@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from oscd.events.log import Found
 from oscd.events.position import Mark, Position, decode_position
 from oscd.events.sqlite.transaction import SqliteReading
 from tests.api.asgi import PATIENCE, Site, assert_problem
@@ -73,14 +74,14 @@ async def test_a_read_waits_until_the_position_is_reached(
 ) -> None:
     """A read ahead of the log is held until the log has come there, and then answered with what it holds."""
     position = str((await site.create("k")).header("x-osc-position"))
-    covers, asked, reached = SqliteReading.covers, asyncio.Event(), asyncio.Event()
+    find, asked, reached = SqliteReading.find, asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def late(reading: SqliteReading, wanted: Position) -> bool:
+    def late(reading: SqliteReading, incarnation: str, seq: int) -> Found | None:
         loop.call_soon_threadsafe(asked.set)
-        return reached.is_set() and covers(reading, wanted)
+        return find(reading, incarnation, seq) if reached.is_set() else None
 
-    monkeypatch.setattr(SqliteReading, "covers", late)
+    monkeypatch.setattr(SqliteReading, "find", late)
     async with asyncio.timeout(PATIENCE):
         reading = asyncio.create_task(site.ask("GET", TARGET, ("x-osc-after", position)))
         await asked.wait()
