@@ -103,14 +103,18 @@ class Reading:
 class Subscriber:
     """A subscriber for a thread: it reads when it is told to.
 
+    Args:
+        read_bytes: How much it takes at a time, at most.
+
     Attributes:
         history: What it was told, over all its connections.
     """
 
-    def __init__(self, port: int, wanted: Wanted) -> None:
+    def __init__(self, port: int, wanted: Wanted, *, read_bytes: int = _READ_BYTES) -> None:
         self.history = History(wanted.filters)
         self._port = port
         self._wanted = wanted
+        self._read_bytes = read_bytes
         self._socket: socket.socket | None = None
         self._reading: Reading | None = None
 
@@ -140,7 +144,7 @@ class Subscriber:
         assert self._socket is not None, "open it first"
         assert self._reading is not None
         try:
-            return self._reading.take(self._socket.recv(_READ_BYTES))
+            return self._reading.take(self._socket.recv(self._read_bytes))
         except ConnectionError as error:
             self._reading.lost(error)
             return False
