@@ -242,7 +242,7 @@ async def test_who_starts_with_a_snapshot_ends_with_the_state(node: RunningNode,
     require_all_guarantees(histories, truth)
     for history in histories:
         assert Model.of(history).held == truth.state(len(truth.events), history.filters)
-    frames = [frame for history in histories for frame in history.last_run().all_told()]
+    frames = [frame for history in histories for frame in history.last_run().frames()]
     assert any(frame.event == "snapshot" for frame in frames), "nobody was ever shown an entry"
     assert any(frame.is_change for frame in frames), "nobody was ever told of a change after its snapshot"
 

@@ -122,8 +122,12 @@ class Ideal:
             while stop < len(events) and events[stop].write == events[at].write:
                 stop += 1
             heard = [event for event in events[at:stop] if self._heard(event)]
-            frames += [frame_of(event, None) for event in heard[:-1]]
-            frames += [frame_of(event, f"p{stop}") for event in heard[-1:]]
+            # Within a write an id may say again where it began; that of its end comes with the last change or alone.
+            again, alone = (self.random.random() < 0.5 for _ in range(2))
+            began = f"p{at}" if again else None
+            frames += [frame_of(event, began) for event in (heard if alone else heard[:-1])]
+            if heard:
+                frames.append(Received("", f"p{stop}") if alone else frame_of(heard[-1], f"p{stop}"))
             at = stop
             if self.random.random() < 0.3:
                 frames.append(Received("", f"p{at}"))

@@ -24,7 +24,7 @@ def ordered(history: History, truth: Truth) -> list[str]:
 
 
 def _ordered(run: Run, truth: Truth) -> Iterator[str]:
-    changes = _changes(run.all_told())
+    changes = _changes(_told(run, truth))
     placed = [(place, frame) for frame in changes if (place := truth.place(frame)) is not None]
     for (before, earlier), (after, later) in pairwise(placed):
         if after < before:
@@ -42,7 +42,7 @@ def unique(history: History, truth: Truth) -> list[str]:
     findings = []
     for run in history.runs():
         seen = set()
-        for frame in _changes(run.all_told()):
+        for frame in _changes(_told(run, truth)):
             if truth.identity(frame) in seen:
                 findings.append(f"{brief(frame)} was told more than once")
             seen.add(truth.identity(frame))
@@ -61,7 +61,7 @@ def reliable(history: History, truth: Truth) -> list[str]:
         return ["nobody can say where this subscriber started"]
     findings = []
     told: set[int] = set()
-    for frame in _changes(run.all_told()):
+    for frame in _changes(_told(run, truth)):
         place = truth.place(frame)
         if place is None:
             findings.append(f"{brief(frame)} was told and is not in the log")
@@ -156,7 +156,8 @@ def bookmarkable(history: History, truth: Truth) -> list[str]:
 
     - An id, of a change or alone, lies behind every change told so far on that connection, no matching change before
       it is still due, and ids never go back. An id that says again where a write began is as good as none.
-    - The last change of each write that concerns the subscriber carries an id, so that nothing whole is told again.
+    - With the last change of each write that concerns the subscriber comes an id, in its own frame or alone right
+      after it, so that nothing whole is told again.
     - Where a snapshot was asked for, nothing before the bookmark has an id and no change is told; the snapshot frames
       are exactly the matching entries at the bookmark's place, each once and as they were there; there is one
       bookmark, and the changes after it are exactly those behind its place.
@@ -214,13 +215,20 @@ def _state_findings(frames: Sequence[Received], cut: int, history: History, trut
 def _id_findings(attempt: Attempt, history: History, truth: Truth) -> Iterator[str]:
     reached = _attempt_start(attempt, truth)
     told: set[int] = set()
-    for frame in attempt.frames:
+    last = greatest = behind = -1
+    # The place told last, the greatest place told, and the greatest told of any write before that of the last.
+    for number, frame in enumerate(attempt.frames):
         place = truth.place(frame) if frame.is_change else None
         if place is not None:
+            if last >= 0 and truth.events[last].write != truth.events[place].write:
+                behind = greatest
+            last, greatest = place, max(greatest, place)
             told.add(place)
-            ends_write = truth.write_of(place, history.filters)[-1:] == [place]
-            if ends_write and (frame.id is None or (truth.cut(frame.id) or 0) <= place):
-                yield f"{brief(frame)} ends its write and has no id that lies behind it"
+            following = attempt.frames[number + 1] if number + 1 < len(attempt.frames) else None
+            if truth.write_of(place, history.filters)[-1] == place and not _confirms(
+                place, frame, following, truth
+            ):
+                yield f"no id that lies behind {brief(frame)} comes with the end of its write"
         if frame.id is None:
             continue
         cut = truth.cut(frame.id)
@@ -229,7 +237,7 @@ def _id_findings(attempt: Attempt, history: History, truth: Truth) -> Iterator[s
             continue
         if frame.event == "reset":
             reached = cut
-        if told and cut <= max(told) and cut != reached:
+        if cut <= behind:
             yield f"{brief(frame)} has an id that lies before what was told already"
         if reached is not None:
             if cut < reached:
@@ -238,6 +246,15 @@ def _id_findings(attempt: Attempt, history: History, truth: Truth) -> Iterator[s
             if due:
                 yield f"{brief(frame)} has an id that passes over {truth.events[min(due)]}"
             reached = max(reached, cut)
+
+
+def _confirms(place: int, frame: Received, following: Received | None, truth: Truth) -> bool:
+    """Whether an id behind the end of a write comes with its last change, or may have been cut off."""
+    if frame.id is not None and (truth.cut(frame.id) or 0) > place:
+        return True
+    return following is None or (
+        not following.event and following.id is not None and (truth.cut(following.id) or 0) > place
+    )
 
 
 def _continues(frames: Sequence[Received], cut: int, history: History, truth: Truth) -> Iterator[str]:
@@ -283,6 +300,23 @@ def brief(frame: Received) -> str:
 
 def _changes(frames: Sequence[Received]) -> list[Received]:
     return [frame for frame in frames if frame.is_change]
+
+
+def _told(run: Run, truth: Truth) -> list[Received]:
+    """What stands of a run's frames.
+
+    A reader holds a change only once an id confirms it. What was cut off before that, a part of a write, is told
+    again from the id that the next attempt resumes from, so its first telling does not count.
+    """
+    told = []
+    for attempt, following in pairwise((*run.attempts, None)):
+        assert attempt is not None
+        resumed = None if following is None else truth.cut(following.last_event_id or "")
+        for frame in attempt.frames:
+            place = truth.place(frame) if frame.is_change else None
+            if place is None or resumed is None or place < resumed:
+                told.append(frame)
+    return told
 
 
 def _start(run: Run, truth: Truth) -> int | None:

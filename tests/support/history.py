@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -126,19 +126,6 @@ class Run:
 
     attempts: tuple[Attempt, ...]
 
-    def told(self, attempt: int) -> Sequence[Received]:
-        """What stands of an attempt's frames.
-
-        A reader holds what it was told only once an id confirms it. What was cut off before that (a part of a
-        write) is told again from the id that the next attempt resumes from, so it does not count here.
-        """
-        frames = self.attempts[attempt].frames
-        if attempt + 1 == len(self.attempts):
-            return frames
-        resumed = self.attempts[attempt + 1].last_event_id
-        confirmed = [number for number, frame in enumerate(frames) if frame.id == resumed]
-        return frames[: confirmed[-1] + 1] if confirmed else []
-
-    def all_told(self) -> list[Received]:
-        """What stands of all its frames, in order."""
-        return [frame for number in range(len(self.attempts)) for frame in self.told(number)]
+    def frames(self) -> list[Received]:
+        """Every frame that arrived whole, in order; what was cut off within a write may have come again."""
+        return [frame for attempt in self.attempts for frame in attempt.frames]

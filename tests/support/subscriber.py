@@ -143,6 +143,8 @@ class Subscriber:
         """
         assert self._socket is not None, "open it first"
         assert self._reading is not None
+        if self.history.attempts[-1].ended is not None:
+            return False
         try:
             return self._reading.take(self._socket.recv(self._read_bytes))
         except ConnectionError as error:
@@ -217,6 +219,8 @@ class AsyncSubscriber:
         """Wait for bytes and record them. Gives whether the connection goes on."""
         assert self._stream is not None, "open it first"
         assert self._reading is not None
+        if self.history.attempts[-1].ended is not None:
+            return False
         try:
             return self._reading.take(await self._stream.read(_READ_BYTES))
         except ConnectionError as error:

@@ -169,16 +169,17 @@ def judged(replay: History, writes: Iterable[Write]) -> tuple[Truth, list[str]]:
     acknowledged = {write.position: write for write in writes}
     start = run.attempts[0].after
     assert start is not None, "a replay starts from a given position"
+    assert len(run.attempts) == 1, "a replay is read in one piece"
     cuts = {start: 0}
     events: list[Event] = []
     found: list[str] = []
     categories: dict[EntryName, str | None] = {}
     part: list[Event] = []
-    for frame in run.all_told():
+    for frame in run.attempts[0].frames:
         if frame.is_change:
             part.append(Event(_effect(frame, categories), frame.data["timestamp"], len(cuts)))
-        if frame.id is None or not part:
-            continue
+        if frame.id is None or frame.id in cuts or not part:
+            continue  # An id that is known says again where the write began.
         events += part
         effects = tuple(event.effect for event in part)
         write = acknowledged.pop(frame.id, None)
@@ -212,7 +213,8 @@ def _listed(effects: Iterable[Effect]) -> str:
 class Model:
     """What a subscriber holds that applies the frames it is told, one after the other.
 
-    It knows nothing but the frames and its filters, so it is what a careful client would be.
+    It knows nothing but the frames and its filters, so it is what a careful client would be. A part of a write that
+    is told again after a cut changes nothing, as the write is then told from its beginning.
 
     Attributes:
         held: The matching entries.
@@ -226,7 +228,7 @@ class Model:
     def of(cls, history: History) -> Model:
         """What a subscriber holds at the end of its last run."""
         model = cls(history.filters)
-        for frame in history.last_run().all_told():
+        for frame in history.last_run().frames():
             model.apply(frame)
         return model
 
