@@ -235,7 +235,7 @@ async def test_who_starts_with_a_snapshot_ends_with_the_state(node: RunningNode,
     async with asyncio.TaskGroup() as group:
         group.create_task(asyncio.to_thread(load.run))
         for number, subscriber in enumerate(subscribers):
-            cut_after = dice.randrange(1, 20) if number % 4 == 3 else None
+            cut_after = dice.randrange(1, 6) if number % 4 == 3 else None
             group.create_task(follow(subscriber, dice.randrange(WRITES), cut_after))
     truth = await everything(node.port, load)
     histories = [subscriber.history for subscriber in subscribers]
