@@ -36,6 +36,7 @@ class Wanted:
         after: `?after=`; None for none.
         snapshot: Whether it sends `?from=snapshot`.
         values: Whether it sends `?values=true`.
+        ticket: `?ticket=`; None for none.
         keep_raw: Whether the bytes of the body are kept.
     """
 
@@ -44,6 +45,7 @@ class Wanted:
     after: str | None = None
     snapshot: bool = False
     values: bool = False
+    ticket: str | None = None
     keep_raw: bool = False
 
     def begin(self, last_event_id: str | None) -> tuple[bytes, Attempt]:
@@ -52,6 +54,7 @@ class Wanted:
         query |= {} if self.after is None else {"after": self.after}
         query |= {"from": "snapshot"} if self.snapshot else {}
         query |= {"values": "true"} if self.values else {}
+        query |= {} if self.ticket is None else {"ticket": self.ticket}
         headers = dict(self.headers) | ({} if last_event_id is None else {"Last-Event-ID": last_event_id})
         line = f"GET {PATH}{'?' if query else ''}{urlencode(query)} HTTP/1.1"
         lines = [f"{name}: {value}" for name, value in headers.items()]
