@@ -100,7 +100,9 @@ class Counters:
             _REQUEST_SECONDS,
             ("method", "endpoint"),
         )
-        self._errors = self._counter("osc_api_errors", "Requests refused or failed", ("endpoint", "error_type"))
+        self._errors = self._counter(
+            "osc_api_errors", "Requests refused or failed", ("endpoint", "error_type")
+        )
         self._operations = self._counter(
             "osc_config_operations", "Operations on entries", ("operation", "status")
         )
