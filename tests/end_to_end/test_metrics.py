@@ -279,7 +279,7 @@ def _prometheus(node: RunningNode, directory: Path) -> Iterator[Callable[[str], 
     program = _program("prometheus")
     config = directory / "prometheus.yml"
     config.write_text(
-        "global: {scrape_interval: 300ms, scrape_timeout: 300ms}\n"
+        "global: {scrape_interval: 1s, scrape_timeout: 1s}\n"
         f"scrape_configs: [{{job_name: oscd, static_configs: [{{targets: ['127.0.0.1:{node.port}']}}]}}]\n"
     )
     port = _free_port()
