@@ -95,10 +95,10 @@ class Edge:
         except ConnectionError:
             pass  # The client has gone, or takes nothing: no fault of anybody here, and the line below tells.
         except Exception as error:
+            exchange.error = error.kind if isinstance(error, RequestRefused) else InternalError.kind
             if not answer.is_begun:
                 raise
             # Too late for a problem: the connection ends without the answer's end, which no client takes for whole.
-            exchange.error = error.kind if isinstance(error, RequestRefused) else InternalError.kind
             _log.error("an answer could not be finished", exc_info=error)
         finally:
             self._buffered -= exchange.received

@@ -46,7 +46,7 @@ _STREAM_SECONDS: Final = (
 )
 
 # Bytes of a worker's files, named as prometheus_client does. All series oscd can have fit in; see `_reserve`.
-_FILES: Final = {"counter": 128 * 1024, "histogram": 256 * 1024, "gauge_max": 4 * 1024}
+_FILES: Final = {"counter": 256 * 1024, "histogram": 256 * 1024, "gauge_max": 4 * 1024}
 
 
 def install(directory: Path, index: int) -> None:
@@ -100,7 +100,9 @@ class Counters:
             _REQUEST_SECONDS,
             ("method", "endpoint"),
         )
-        self._errors = self._counter("osc_api_errors", "Refusals", ("endpoint", "error_type"))
+        self._errors = self._counter(
+            "osc_api_errors", "Requests refused or failed", ("endpoint", "error_type")
+        )
         self._operations = self._counter(
             "osc_config_operations", "Operations on entries", ("operation", "status")
         )

@@ -26,7 +26,7 @@ from oscd.node import Extent
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
-SECONDS_BETWEEN: Final = 0.1
+SECONDS_BETWEEN: Final = 0.2
 """From the begin of one reading to that of the next: a flood of scrapes takes a small part of one core."""
 
 LOG_SECONDS: Final = 2.0
@@ -178,7 +178,7 @@ def _merged(directory: Path) -> Iterable[Metric]:
         OSError: They cannot be read.
     """
     # A file that its worker is just making is empty for a moment.
-    files = [str(path) for path in directory.glob("*.db") if path.stat().st_size]
+    files = [str(path) for path in directory.iterdir() if path.suffix == ".db" and path.stat().st_size]
     merged: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
     return merged
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from oscd.errors import StartRefused, Unavailable
-from oscd.events.event import Recorded
+from oscd.events.event import Draft, Recorded
 from oscd.events.log import Reading, Writing
 from oscd.events.sqlite import schema
 from oscd.events.sqlite.file import KeptOpen, LogFile, Room, WriteLock
@@ -122,6 +122,47 @@ async def test_nothing_is_acknowledged_into_a_file_that_was_moved(log: SqliteLog
     assert await log.probe() is None
     await append(log, draft("after"))
     assert [r.event.key for r in await every_event(log)] == ["before", "after"]
+
+
+async def test_each_commit_that_appended_is_told_before_its_answers(tmp_path: Path) -> None:
+    """How many events of all writers went in together; what appends none, or was not committed, is not told."""
+    prepared = prepare(tmp_path / "log.db", node_id="node-a", projections=Noted())
+    told: list[int] = []
+    seen: list[int] = []
+
+    def committed(events: int, seconds: float) -> None:
+        asyncio.get_running_loop()  # raises on any thread but that of the event loop
+        assert 0 < seconds < 60
+        told.append(events)
+
+    log = SqliteLog(
+        prepared.file,
+        origin=prepared.origin,
+        projections=Noted(),
+        clock=SteppedClock(),
+        committed=committed,
+    )
+    log.start()
+
+    async def write(*drafts: Draft) -> None:
+        await append(log, *drafts)
+        seen.append(sum(told))
+
+    await asyncio.gather(write(draft("a")), write(draft("b"), draft("c")))
+    assert (sum(told), seen) == (3, [3, 3])
+    assert await log.probe() is None
+    assert await log.write(lambda writing: writing.head(), size=0) == 3
+    with pytest.raises(ZeroDivisionError):
+        await log.write(lambda writing: (writing.append([draft("undone")]), 1 // 0), size=1)
+    with exclusively(log.file.path), pytest.raises(Unavailable):
+        await append(log, draft("refused"))
+    away = tmp_path / "away.db"
+    log.file.path.rename(away)
+    with pytest.raises(Unavailable):
+        await append(log, draft("refused"))
+    away.rename(log.file.path)
+    assert sum(told) == 3
+    await log.close()
 
 
 @pytest.mark.parametrize("suffix", ["-wal", "-shm"])
