@@ -174,19 +174,24 @@ async def test_a_subscriber_that_is_cut_off_100_times_misses_nothing(
     # It reads little at a time, so that what is cut off is often half a frame, or waits unread.
     subscriber = Subscriber(node.port, Wanted(wanted, after=load.start), read_bytes=1000)
 
-    def follow() -> None:
+    def follow() -> int:
+        """Gives how many of the cuts fell into the load."""
         subscriber.open()
+        during = 0
         for _ in range(CUTS):
             assert subscriber.read_until(has_frames(dice.randrange(1, most_frames)))
             dice.choice([subscriber.close, subscriber.cut])()
+            during += not load.end
             subscriber.resume()
+        return during
 
     with under_load(load) as running:
-        await asyncio.to_thread(follow)
+        during = await asyncio.to_thread(follow)
         await asyncio.wrap_future(running)
     assert await asyncio.to_thread(subscriber.read_until, stands_at(load.end))
     subscriber.close()
     assert len(subscriber.history.attempts) == CUTS + 1
+    assert during, "the load was over before the first cut"
     require_all_guarantees([subscriber.history], await everything(node.port, load))
 
 

@@ -100,7 +100,7 @@ class History:
         for attempt in reversed(self.attempts):
             for frame in reversed(attempt.frames):
                 if frame.id is not None:
-                    return frame.id
+                    return frame.id or None  # An empty id takes back the ones before.
         return None
 
     def runs(self) -> Iterator[Run]:
