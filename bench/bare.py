@@ -7,8 +7,11 @@ tells what those two cost.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import sys
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from functools import partial
 
 import orjson
@@ -39,6 +42,52 @@ async def echo() -> Response:
     """The JSON that came in."""
     document = orjson.loads(await request.get_data(cache=False))
     return Response(orjson.dumps(document), content_type="application/json")
+
+
+class _Channel:
+    """The simplest fan-out there is: each event wakes every stream, which sends it as it is."""
+
+    def __init__(self) -> None:
+        self.queues: set[asyncio.Queue[bytes]] = set()
+
+    async def follow(self) -> AsyncIterator[bytes]:
+        queue: asyncio.Queue[bytes] = asyncio.Queue()
+        self.queues.add(queue)
+        yield b"event: connected\ndata: {}\n\n"
+        while True:
+            yield await queue.get()
+
+    def push(self, event: bytes) -> None:
+        for queue in self.queues:
+            queue.put_nowait(event)
+
+
+_channel = _Channel()
+
+
+@app.get("/stream")
+async def stream() -> Response:
+    """Every event that is pushed to this worker."""
+    response = Response(_channel.follow(), content_type="text/event-stream")
+    response.timeout = None
+    return response
+
+
+@app.post("/push")
+async def push() -> Response:
+    """Push an event, as large as oscd's, to every stream of this worker."""
+    await request.get_data(cache=False)
+    event = {
+        "key": "entry-0000000000",
+        "environment": "bench",
+        "category": "c",
+        "timestamp": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "node_id": "bench",
+        "version": 1,
+        "data": None,
+    }
+    _channel.push(b"id: Adf2VrRKmDSRARgZXkU\nevent: updated\ndata: " + orjson.dumps(event) + b"\n\n")
+    return Response(b"{}", content_type="application/json")
 
 
 def _worker(spec: None, index: int, listener: socket.socket, channel: socket.socket) -> None:

@@ -1,7 +1,7 @@
 """Owns the other end of many streams: a process of its own that holds them open and notes when events arrive.
 
-An event tells when it was stamped, which is before its commit, on the same clock; so the delays it finds are those from
-commit to socket and a little more. Must not ask for anything but the one stream, as often as it is told.
+An event tells when it was stamped, which is before its commit, on the same clock; so the delays it finds are those
+from commit to socket and a little more. Must not ask for anything but the one stream, as often as it is told.
 """
 
 from __future__ import annotations

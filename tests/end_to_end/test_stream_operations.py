@@ -53,7 +53,7 @@ def test_a_thousand_idle_streams_are_cheap_and_their_end_is_noticed(start_node: 
             )
             each = (resident_bytes(node.worker_pids()) - before) / MANY
             assert each < IDLE_BYTES
-            assert len(client.get("/sse/subscriptions").json()) == MANY
+            wait_until(lambda: len(client.get("/sse/subscriptions").json()) == MANY, what="all to be listed")
             assert holder.pid is not None
             os.kill(holder.pid, signal.SIGKILL)
             keepalive = 15.0
