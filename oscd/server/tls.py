@@ -133,7 +133,8 @@ def _fault(settings: Settings, reason: str, *, is_encrypted: bool) -> str:
 
 def _require_readable(name: str, path: Path) -> None:
     try:
-        path.read_bytes()
+        with path.open("rb") as file:
+            file.read(1)
     except OSError as error:
         raise StartRefused(f"{name}={str(path)!r}: {error.strerror}") from None
 

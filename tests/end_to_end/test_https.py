@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import ssl
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -20,6 +22,7 @@ from tests.conftest import StartNode
 from tests.support.certificates import DAY, Authority, Identity
 from tests.support.node import USER_KEY, RunningNode, run_oscd
 from tests.support.raw_http import connect, read_to_end, request
+from tests.support.waiting import wait_until
 
 PASSWORD = "of-this-key-only"
 WRONG_PASSWORD = "of-some-other-key"
@@ -104,14 +107,27 @@ def test_entries_are_served_over_both_versions_of_http(node: RunningNode, files:
 def test_alpn_takes_http_2_where_it_is_offered(
     node: RunningNode, files: Files, offered: list[str], taken: str | None
 ) -> None:
-    """HTTP/2 is taken before HTTP/1.1, neither is forced on a client, and the operator's certificate is shown."""
+    """HTTP/2 is taken before HTTP/1.1, and neither is forced on a client."""
     tls = files.authority.trusting()
     if offered:
         tls.set_alpn_protocols(offered)
     with tls.wrap_socket(connect(node.port), server_hostname="localhost") as client:
         assert client.selected_alpn_protocol() == taken
-        shown = client.getpeercert(binary_form=True)
-    assert shown == ssl.PEM_cert_to_DER_cert(files.server.certificate.read_text())
+
+
+def test_a_renewed_certificate_is_shown_by_new_workers(start_node: StartNode, tmp_path: Path) -> None:
+    """A worker that takes another's place reads certificate and key anew, broken ones until they are right."""
+    authority = Authority(tmp_path / "certificates")
+    old, new = authority.server("old"), authority.server("new")
+    node = start_node(**https(old.certificate, old.keyfile))
+    tls = authority.trusting()
+    assert _shown(node, tls) == _der(old.certificate)
+    old.certificate.write_bytes(new.certificate.read_bytes())
+    for pid in node.worker_pids():
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: "is not the key of the certificate" in node.output, what="a worker that cannot serve")
+    old.keyfile.write_bytes(new.keyfile.read_bytes())
+    assert _shown(node, tls) == _der(new.certificate)
 
 
 def test_the_published_client_works_over_https(node: RunningNode, files: Files) -> None:
@@ -383,6 +399,16 @@ def test_a_start_that_cannot_serve_tls_is_refused(tmp_path: Path, files: Files, 
     assert refused.stdout == ""
     assert WRONG_PASSWORD not in refused.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def _shown(node: RunningNode, tls: ssl.SSLContext) -> bytes | None:
+    """The certificate a node shows."""
+    with tls.wrap_socket(connect(node.port), server_hostname="localhost") as client:
+        return client.getpeercert(binary_form=True)
+
+
+def _der(certificate: Path) -> bytes:
+    return ssl.PEM_cert_to_DER_cert(certificate.read_text())
 
 
 def _all_bytes(node: RunningNode, tls: ssl.SSLContext, path: str) -> bytes:
