@@ -88,6 +88,8 @@ def _refuse_open_doors(settings: Settings) -> None:
 def _warnings(settings: Settings) -> Iterator[str]:
     if settings.api_keys and not settings.api_key_required:
         yield "OSC_API_KEY is set but not asked for: set OSC_API_KEY_REQUIRED=true"
+    if settings.ssl_ca_certs is not None and not settings.https_enabled:
+        yield "OSC_SSL_CA_CERTS is set, but nobody is asked for a certificate: set OSC_HTTPS_ENABLED=true"
     if "*" in settings.cors_origins and not settings.api_key_required:
         yield "OSC_CORS_ORIGINS=* is ignored, because no API key is required"
 

@@ -7,9 +7,10 @@ salt; the files of an empty log may be there already.
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from oscd import __version__
@@ -26,7 +27,7 @@ from oscd.server.settings import Settings
 from oscd.server.spawned import LOG_CLOSE_SECONDS, worker_main
 from oscd.server.spec import WorkerSpec
 from oscd.server.supervisor import run_supervisor
-from oscd.server.tls import tls_context
+from oscd.server.tls import tls_context, validity_warning
 
 
 def start(settings: Settings, warnings: Sequence[str], directory: Path) -> int:
@@ -40,7 +41,7 @@ def start(settings: Settings, warnings: Sequence[str], directory: Path) -> int:
         StartRefused: The node must not start. One line says why.
     """
     harden_process()
-    tls_context(settings)
+    warnings = [*warnings, *_tls_warnings(settings)]
     listeners = bind_listeners(settings.host, settings.host_port, settings.workers)
     settings = replace(
         settings,
@@ -91,6 +92,15 @@ def _serve(
         )
     logger.info("oscd has stopped")
     return status
+
+
+def _tls_warnings(settings: Settings) -> Iterator[str]:
+    """Check the files of TLS, before anything is made."""
+    context = tls_context(settings)
+    if context is not None:
+        warning = validity_warning(context, settings.ssl_certfile, datetime.now(UTC))
+        if warning is not None:
+            yield warning
 
 
 def _runtime() -> RuntimeDirectory:

@@ -1,43 +1,175 @@
-"""Owns the TLS context of a node, from settings. Must not let a password or a private key into a message."""
+"""Owns the TLS context of a node, from settings, and what is said where its files will not do.
+
+Must not let a password or a private key into a message.
+"""
 
 from __future__ import annotations
 
 import ssl
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
 
 from oscd.errors import StartRefused
 from oscd.server.settings import Settings
+
+_CERTIFICATE: Final = "OSC_SSL_CERTFILE"
+_KEY: Final = "OSC_SSL_KEYFILE"
+_PASSWORD: Final = "OSC_SSL_KEYFILE_PASSWORD"  # noqa: S105 - the name of one
+_CA_BUNDLE: Final = "OSC_SSL_CA_CERTS"
+
+_MISMATCHES: Final = frozenset({"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"})
+"""How OpenSSL says that a key is another's; the last where the two are of different kinds, RSA and EC say."""
+
+_TOO_WEAK: Final = frozenset({"EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK"})
+"""How it says that a certificate is below its security level."""
+
+_NO_CHECK_TIME: Final = ssl.VerifyFlags(0x200000)
+"""X509_V_FLAG_NO_CHECK_TIME of OpenSSL's x509_vfy.h, which `ssl` has no name for."""
+
+_MOST_ROUNDS: Final = 8
+"""A handshake in memory is over after two; one that goes on for longer is not worth a warning."""
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext | None:
     """The context to serve with; None where TLS is off.
 
     Raises:
-        StartRefused: A file cannot be read, the password is wrong, or key and certificate do not belong together.
+        StartRefused: A file cannot be read or holds something else, the password is missing or wrong, or key and
+            certificate do not belong together. The line names the one setting at fault.
     """
     if not settings.https_enabled:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["h2", "http/1.1"])
-    # An empty password, where none is set: OpenSSL would ask the terminal.
-    password = settings.ssl_keyfile_password or ""
-    try:
-        context.load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile, password)
-    except OSError as error:  # ssl.SSLError is one
-        raise StartRefused(
-            f"OSC_SSL_CERTFILE={settings.ssl_certfile}, OSC_SSL_KEYFILE={settings.ssl_keyfile}: "
-            f"cannot be used together, or not with OSC_SSL_KEYFILE_PASSWORD: {_reason(error)}."
-        ) from None
+    _require_certificates(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), _CERTIFICATE, settings.ssl_certfile)
+    _load_key(context, settings)
     if settings.ssl_ca_certs is not None:
-        try:
-            context.load_verify_locations(settings.ssl_ca_certs)
-        except OSError as error:
-            raise StartRefused(f"OSC_SSL_CA_CERTS={settings.ssl_ca_certs}: {_reason(error)}.") from None
+        _require_certificates(context, _CA_BUNDLE, settings.ssl_ca_certs)
         context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
-def _reason(error: OSError) -> str:
-    if isinstance(error, ssl.SSLError):
-        return (error.reason or "not in PEM format").lower().replace("_", " ")
-    return error.strerror or "cannot be read"
+def validity_warning(context: ssl.SSLContext, certificate: Path, now: datetime) -> str | None:
+    """What to tell of a node's own certificate that does not count at `now`; None where it does.
+
+    No reason to stop a start: the clock may be the one that is wrong, and a node that serves can be looked at.
+
+    Args:
+        context: From `tls_context`.
+        certificate: The file it was made from.
+    """
+    validity = _validity(context, certificate)
+    if validity is None:
+        return None
+    begins, ends = validity
+    if now < begins:
+        return f"{_CERTIFICATE}={str(certificate)!r}: the certificate is not valid before {begins:%FT%TZ}"
+    if now > ends:
+        return f"{_CERTIFICATE}={str(certificate)!r}: the certificate expired at {ends:%FT%TZ}"
+    return None
+
+
+def _require_certificates(context: ssl.SSLContext, name: str, path: Path) -> None:
+    """Load certificates as trusted ones.
+
+    Raises:
+        StartRefused: The file cannot be read, holds none, or one of them is broken.
+    """
+    _require_readable(name, path)
+    try:
+        context.load_verify_locations(path)
+        # A file with nothing but revocation lists loads too.
+        holds_any = context.cert_store_stats()["x509"] > 0
+    except OSError:  # ssl.SSLError is one
+        holds_any = False
+    if not holds_any:
+        raise StartRefused(f"{name}={str(path)!r}: accepted is a file with certificates in PEM format")
+
+
+def _load_key(context: ssl.SSLContext, settings: Settings) -> None:
+    """Load the certificate, which is one, and its key.
+
+    Raises:
+        StartRefused: They will not do; see `_fault`.
+    """
+    _require_readable(_KEY, settings.ssl_keyfile)
+    is_encrypted = False
+
+    def password() -> str:
+        nonlocal is_encrypted
+        is_encrypted = True
+        # An empty one, where none is set: OpenSSL would ask the terminal.
+        return settings.ssl_keyfile_password or ""
+
+    try:
+        context.load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile, password)
+    except (OSError, ValueError) as error:  # ValueError: the password is longer than OpenSSL takes
+        # `from None`: nothing of the key may ride along in the chain of a traceback.
+        reason = getattr(error, "reason", None) or ""
+        raise StartRefused(_fault(settings, reason, is_encrypted=is_encrypted)) from None
+
+
+def _fault(settings: Settings, reason: str, *, is_encrypted: bool) -> str:
+    """Say which setting is at fault where certificate and key could not be loaded.
+
+    Args:
+        reason: OpenSSL's.
+        is_encrypted: Whether the key's password was asked for.
+    """
+    certificate = f"{_CERTIFICATE}={str(settings.ssl_certfile)!r}"
+    key = f"{_KEY}={str(settings.ssl_keyfile)!r}"
+    if reason in _TOO_WEAK:
+        return f"{certificate}: OpenSSL refuses it: {reason.lower().replace('_', ' ')}"
+    if reason in _MISMATCHES:
+        return f"{key}: is not the key of the certificate in {certificate}"
+    if not is_encrypted:
+        return f"{key}: accepted is a file with a private key in PEM format"
+    if settings.ssl_keyfile_password is None:
+        return f"{_PASSWORD} is not set, but the key in {key} is encrypted"
+    return f"{_PASSWORD} ({settings.sources.get(_PASSWORD)}): does not open the key in {key}"
+
+
+def _require_readable(name: str, path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        raise StartRefused(f"{name}={str(path)!r}: {error.strerror}") from None
+
+
+def _validity(context: ssl.SSLContext, certificate: Path) -> tuple[datetime, datetime] | None:
+    """From when to when the node's own certificate counts; None where OpenSSL refuses it for other reasons.
+
+    `ssl` reads no certificate but one that a peer has shown and that it has verified. So a client that trusts the
+    file, whatever the time, is connected to the context in memory.
+    """
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_TIME
+    client.load_verify_locations(certificate)
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = context.wrap_bio(to_server, to_client, server_side=True)
+    asking = client.wrap_bio(to_client, to_server)
+    try:
+        for _ in range(_MOST_ROUNDS):
+            if _has_shaken_hands(asking):
+                break
+            _has_shaken_hands(server)
+        shown = asking.getpeercert()
+    except (ssl.SSLError, ValueError):  # ValueError: the rounds were not enough
+        return None
+    return None if shown is None else (_moment(shown["notBefore"]), _moment(shown["notAfter"]))
+
+
+def _has_shaken_hands(side: ssl.SSLObject) -> bool:
+    try:
+        side.do_handshake()
+    except ssl.SSLWantReadError:
+        return False
+    return True
+
+
+def _moment(text: object) -> datetime:
+    return datetime.fromtimestamp(ssl.cert_time_to_seconds(str(text)), UTC)

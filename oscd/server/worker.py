@@ -95,6 +95,8 @@ async def serve_node(
         sidecar(settings.database_path, "steward-lock"),
         [Duty("checkpoint", CHECKPOINT_SECONDS, log.checkpoint)],
     )
+    # Before it says that it is ready: the files may have changed since the start.
+    tls = tls_context(settings)
     bell.open()
     log.start()
     tail.start()
@@ -107,7 +109,7 @@ async def serve_node(
             config=hypercorn_config(),
             shutdown=control.shutdown,
             limits=ConnectionLimits(max_connections=-(-settings.max_connections // settings.workers)),
-            ssl_context=tls_context(settings),
+            ssl_context=tls,
             on_closed=registry.end_all,
         )
     finally:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from oscd.api.exchange import exchange_of
 from oscd.api.guard import OPEN_PATHS, SAFE_METHODS, Guard
 from oscd.errors import BadRequest, Forbidden
-from tests.api.asgi import Header, assert_problem, http_scope, opened_site
+from tests.api.asgi import Header, http_scope
 
 KEYLESS_ON_LOOPBACK = Guard(
     (), frozenset({"config.example", "port.example:8443"}), frozenset({"https://ui.example"})
@@ -139,66 +137,3 @@ def test_a_header_that_decides_comes_once(name: str) -> None:
         admit(
             guard, "POST", "/configs", (name, "evil.example"), (name, "localhost"), ("x-api-key", "localhost")
         )
-
-
-async def test_cors_headers_go_to_listed_origins_on_every_answer(tmp_path: Path) -> None:
-    """A listed page can read success, refusals of every layer and the headers of contract §4; any answer varies."""
-    async with opened_site(tmp_path, origins=frozenset({"https://ui.example"}), api_keys=(b"key",)) as site:
-        origin, key = ("origin", "https://ui.example"), ("x-api-key", "key")
-        for target, status in (
-            ("/configs", 200),
-            ("/configs/k", 422),
-            ("/nothing", 404),
-            ("/configs?limit=x", 422),
-        ):
-            answered = await site.ask("GET", target, origin, key)
-            assert answered.status == status
-            assert answered.header("access-control-allow-origin") == "https://ui.example"
-            assert answered.header("access-control-expose-headers") == (
-                "ETag, Location, Link, Retry-After, X-Request-ID, X-OSC-Position"
-            )
-            assert answered.header("vary") == "Origin"
-        refused = await site.ask("GET", "/configs", origin)
-        assert_problem(refused, 403)
-        assert refused.header("access-control-allow-origin") == "https://ui.example"
-        foreign = await site.ask("GET", "/configs", ("origin", "https://evil.example"), key)
-        assert foreign.status == 200
-        assert foreign.header("access-control-allow-origin") is None
-        assert foreign.header("vary") == "Origin"
-        assert (await site.ask("GET", "/configs", key)).header("access-control-allow-origin") is None
-
-
-async def test_a_preflight_is_answered_for_listed_origins_only(tmp_path: Path) -> None:
-    """A listed page learns without any key what it may send: every method and every request header there is."""
-    async with opened_site(tmp_path, origins=frozenset({"https://ui.example"}), api_keys=(b"key",)) as site:
-        asks = ("access-control-request-method", "PUT")
-        allowed = await site.ask(
-            "OPTIONS", "/configs/k", ("origin", "https://ui.example"), asks, user_key=None
-        )
-        assert (allowed.status, allowed.body) == (204, b"")
-        assert allowed.header("access-control-allow-origin") == "https://ui.example"
-        for name in (
-            "X-API-Key",
-            "X-User-Key",
-            "If-Match",
-            "If-None-Match",
-            "X-OSC-After",
-            "Content-Type",
-            "X-Actor",
-        ):
-            assert name in str(allowed.header("access-control-allow-headers"))
-        for method in ("GET", "POST", "PUT", "DELETE"):
-            assert method in str(allowed.header("access-control-allow-methods"))
-        foreign = await site.ask(
-            "OPTIONS", "/configs/k", ("origin", "https://evil.example"), asks, user_key=None
-        )
-        assert foreign.status == 200
-        assert not any(name.startswith("access-control") for name, _ in foreign.headers)
-
-
-async def test_any_origin_may_read_where_all_are_listed(tmp_path: Path) -> None:
-    """With `*` each origin is named in its answer, `null` too."""
-    async with opened_site(tmp_path, origins=frozenset({"*"}), api_keys=(b"key",)) as site:
-        for origin in ("https://any.example", "null"):
-            answered = await site.ask("GET", "/health", ("origin", origin))
-            assert answered.header("access-control-allow-origin") == origin

@@ -283,6 +283,15 @@ def test_a_key_that_nobody_is_asked_for_is_warned_about(tmp_path: Path) -> None:
     assert warnings == ["OSC_API_KEY is set but not asked for: set OSC_API_KEY_REQUIRED=true"]
 
 
+def test_client_certificates_that_nobody_asks_for_are_warned_about(tmp_path: Path) -> None:
+    """A CA bundle without TLS verifies nobody, and the operator should know."""
+    bundle = {"OSC_SSL_CA_CERTS": "ca.pem"}
+    _, (warning,) = load_settings(bundle, tmp_path)
+    assert "OSC_SSL_CA_CERTS" in warning
+    assert "OSC_HTTPS_ENABLED=true" in warning
+    assert load_settings(bundle | {"OSC_HTTPS_ENABLED": "true"}, tmp_path)[1] == []
+
+
 def test_any_origin_is_ignored_on_a_keyless_node(tmp_path: Path) -> None:
     """`*` counts only where an API key is required; named origins beside it stay."""
     origins = {"OSC_CORS_ORIGINS": "*,https://a.example"}

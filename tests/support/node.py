@@ -80,14 +80,27 @@ class RunningNode:
         """The worker processes that live now."""
         return [pid for pid in self.processes() if b"--multiprocessing-fork" in command_line(pid)]
 
-    def client(self, user_key: str = USER_KEY, *, api_key: str | None = None) -> httpx.Client:
-        """A client whose requests carry these keys; the caller closes it."""
+    def client(
+        self,
+        user_key: str = USER_KEY,
+        *,
+        api_key: str | None = None,
+        tls: ssl.SSLContext = NO_TLS,
+        http2: bool = False,
+    ) -> httpx.Client:
+        """A client whose requests carry these keys; the caller closes it.
+
+        Args:
+            tls: What it trusts and shows, for a node that serves HTTPS.
+            http2: Whether it offers HTTP/2 beside HTTP/1.1, which the node then takes; only with TLS.
+        """
         return httpx.Client(
             base_url=self.base_url,
             headers=key_headers(user_key, api_key),
             timeout=PATIENCE,
             trust_env=False,
-            verify=NO_TLS,
+            verify=tls,
+            http2=http2,
         )
 
     def terminate(self) -> int:
