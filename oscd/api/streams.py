@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import orjson
 from quart import Response
@@ -35,12 +36,13 @@ from oscd.errors import (
     Unavailable,
     UnsupportedMedia,
 )
+from oscd.events.cipher import Cipher
 from oscd.events.keyring import KeyRing
 from oscd.feed.frame import StreamFilter
 from oscd.metrics.exposition import Exposition
 from oscd.streams import sse
 from oscd.streams.registry import Registry, Report
-from oscd.streams.subscription import Wanted, now_microseconds
+from oscd.streams.subscription import End, Wanted, now_microseconds
 from oscd.streams.ticket import Ticket, Tickets, credential
 from oscd.times import rfc3339
 
@@ -121,28 +123,33 @@ class Streams:
     async def subscribe(self, call: Call) -> Response:
         """`GET /sse/subscribe`."""
         query = call.query_as(StreamQuery)
+        asked = StreamFilter(query.key, query.environment, query.category)
+        ticket = await self._redeem(call, query, asked)
         user_key = require_user_key(call.exchange, self.min_user_key_length) if query.values else None
-        wanted_filter = StreamFilter(query.key, query.environment, query.category)
-        ticket = await self._redeem(call, query, wanted_filter)
         headers = {
             "Content-Type": sse.CONTENT_TYPE,
-            "Cache-Control": "no-cache, no-store" if query.values else "no-cache",
+            "Cache-Control": "no-cache" if user_key is None else "no-cache, no-store",
             "X-Accel-Buffering": "no",
         }
         if call.method == "HEAD":
             return _endless(_nothing(), headers)
+        self.registry.require_room()
+        cipher = None if user_key is None else await self._cipher(user_key)
         api_key = call.exchange.api_key if ticket is None else ticket.api_key
         wanted = Wanted(
-            filter=wanted_filter if ticket is None else ticket.wanted,
+            filter=asked if ticket is None else ticket.wanted,
             resume=call.exchange.text(b"last-event-id") or query.after,
             from_snapshot=query.begin == "snapshot",
-            cipher=None
-            if user_key is None
-            else self.keyring.recall(user_key) or await self.keyring.derive(user_key),
+            cipher=cipher,
             credential=None if api_key is None else credential(api_key),
             expires_at=None if ticket is None else ticket.expires_at,
         )
-        subscription = await self.registry.open(wanted)
+        proved = None
+        if user_key is not None and cipher is not None:
+            proved = partial(self.keyring.remember, user_key, cipher)
+        subscription = await self.registry.open(wanted, proved)
+        if api_key is not None and api_key not in self.api_keys():
+            subscription.end(End.API_KEY_REMOVED)  # While it was being opened.
         return _endless(subscription.parts(), headers)
 
     async def issue_ticket(self, call: Call) -> Response:
@@ -214,6 +221,9 @@ class Streams:
             total_events_sent=int(sum(totals.by_label("sse_events_sent_total", "event_type").values())),
         )
         return json_answer(orjson.dumps(health.model_dump()))
+
+    async def _cipher(self, user_key: str) -> Cipher:
+        return self.keyring.recall(user_key) or await self.keyring.derive(user_key)
 
     async def _redeem(self, call: Call, query: StreamQuery, asked: StreamFilter) -> Ticket | None:
         """What the ticket opens, where there is one; the guard let the request in only as far as here.

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -118,11 +118,11 @@ class Registry:
         """Streams that all workers have open now."""
         return self._board.total()
 
-    async def open(self, wanted: Wanted) -> Subscription:
-        """Begin a stream, which lasts as long as the task this is called from.
+    def require_room(self) -> None:
+        """Refuse one more stream where there is no room for it.
 
         Raises:
-            Unavailable: The node has as many as it may, is shutting down, or its log cannot be read.
+            Unavailable: The node has as many as it may, or is shutting down.
         """
         if self._is_closing:
             raise Unavailable("The node is shutting down.", retry_after=2)
@@ -130,9 +130,20 @@ class Registry:
             raise Unavailable(
                 f"This node has as many streams as it takes ({self._most}, OSC_SSE_MAX_SUBSCRIPTIONS)."
             )
+
+    async def open(self, wanted: Wanted, proved: Callable[[], None] | None = None) -> Subscription:
+        """Begin a stream, which lasts as long as the task this is called from.
+
+        Args:
+            proved: As `Subscription`.
+
+        Raises:
+            Unavailable: The node has as many as it may, is shutting down, or its log cannot be read.
+        """
+        self.require_room()
         task = asyncio.current_task()
         assert task is not None
-        subscription = Subscription(self._feed, wanted, self)
+        subscription = Subscription(self._feed, wanted, self, proved)
         self._board.own += 1
         self._streams[task] = subscription
         task.add_done_callback(self._forget)

@@ -108,6 +108,7 @@ class Subscription:
 
     Args:
         account: Counts what it does.
+        proved: Called once its cipher has opened a value, and forgotten: it may know the user key.
 
     Attributes:
         id: Names it to people.
@@ -116,7 +117,9 @@ class Subscription:
         ending: Why this node ends it; None while it does not.
     """
 
-    def __init__(self, feed: Feed, wanted: Wanted, account: Account) -> None:
+    def __init__(
+        self, feed: Feed, wanted: Wanted, account: Account, proved: Callable[[], None] | None = None
+    ) -> None:
         self.id = str(uuid.uuid4())
         self.wanted = wanted
         self.created_at = now_microseconds()
@@ -130,6 +133,7 @@ class Subscription:
         self._held: Position | None = None
         self._reset: str | None = None
         self._is_inside_write = False
+        self._proved = proved
         self._waiting: asyncio.Future[None] | None = None
         self._is_awake = False
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -142,7 +146,7 @@ class Subscription:
     @property
     def lag(self) -> int:
         """How many events of the log it has not passed yet."""
-        return max(0, self._feed.tail.head - self._place.offset)
+        return max(0, self._feed.tail.head - self._place.offset) if self.has_begun else 0
 
     async def begin(self) -> None:
         """Find its place and follow the log from there. `close` must follow, whatever comes between.
@@ -241,7 +245,7 @@ class Subscription:
     async def _snapshot(self) -> AsyncIterator[bytes]:
         cut, wanted = self._place, self.wanted
         async for page in entries_at(self._feed.log, wanted.filter, cut.offset, wanted.cipher):
-            self._feed.opened(sum(value is not None for _, value in page))
+            self._opened(sum(value is not None for _, value in page))
             if self.ending is not None:
                 return
             if page:
@@ -300,8 +304,14 @@ class Subscription:
             value_json = await open_value(cipher, entry_after(recorded), recorded.body)
         except NotAuthorized:
             return None  # An imported one of somebody else: only trying tells.
-        self._feed.opened(1)
+        self._opened(1)
         return value_json
+
+    def _opened(self, count: int) -> None:
+        self._feed.opened(count)
+        if count and self._proved is not None:
+            self._proved()
+            self._proved = None
 
     def _keep_alive(self, at: str | None) -> bytes:
         self._account.kept_alive()
