@@ -7,7 +7,7 @@ import os
 import signal
 import ssl
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -428,3 +428,30 @@ def _complaints(node: RunningNode) -> list[dict[str, Any]]:
     """The lines of the log that are not just for information."""
     lines = [json.loads(line) for line in node.output.splitlines()]
     return [line for line in lines if line["level"] not in {"debug", "info"}]
+
+
+@pytest.mark.parametrize("version", ["HTTP/1.1", "HTTP/2"])
+def test_streams_are_served_over_both_versions_of_http(
+    start_node: StartNode, files: Files, version: str
+) -> None:
+    """Changes arrive over TLS at once, beside other requests; at the end each stream is told goodbye."""
+    node = start_node(OSC_WORKERS="2", **files.settings)
+    tls, http2 = files.authority.trusting(), version == "HTTP/2"
+    with ExitStack() as opened, node.client(tls=tls, http2=http2) as client:
+        # Over HTTP/2 all of them share one connection with the writes.
+        streams = [
+            opened.enter_context(client.stream("GET", "/sse/subscribe?environment=e")) for _ in range(5)
+        ]
+        lines = [stream.iter_lines() for stream in streams]
+        assert {stream.http_version for stream in streams} == {version}
+        for number in range(3):
+            assert client.post(
+                "/configs", json={"key": f"k{number}", "value": 1, "environment": "e"}
+            ).is_success
+            for line in lines:
+                told = json.loads(next(one for one in line if one.startswith('data: {"key"'))[6:])
+                assert told["key"] == f"k{number}"
+        node.send(signal.SIGTERM)
+        for line in lines:
+            assert 'data: {"reason":"shutdown"}' in list(line)
+    assert node.wait() == 0
