@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from oscd.cli.main import commands
 from tests.support.node import RunningNode
+from tests.support.waiting import PATIENCE, wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -20,13 +22,35 @@ def block(language: str, holding: str) -> str:
     return str(found)
 
 
-def test_the_tour_works_when_pasted(start_node: Callable[..., RunningNode]) -> None:
-    """Every command of the tour succeeds against a fresh node, and shows what the text says."""
+@contextmanager
+def shown(command: str, directory: Path) -> Iterator[Path]:
+    """Run a command in a second terminal, and give the file of what it shows."""
+    path = directory / "shown"
+    with path.open("wb") as output:
+        process = subprocess.Popen(["bash", "-c", f"exec {command}"], stdout=output, stderr=output)
+    try:
+        yield path
+    finally:
+        process.kill()
+        process.wait(PATIENCE)
+
+
+def test_the_tour_works_when_pasted(start_node: Callable[..., RunningNode], tmp_path: Path) -> None:
+    """Every command of the tour succeeds against a fresh node, shows what the text says, and is told of meanwhile."""
     node = start_node()
     tour = block("sh", "export OSC=").replace("http://127.0.0.1:9000", node.base_url)
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", tour], capture_output=True, text=True, timeout=60, check=False
-    )
+    with shown(
+        block("sh", "/sse/subscribe").replace("http://127.0.0.1:9000", node.base_url), tmp_path
+    ) as path:
+        wait_until(lambda: "event: connected" in path.read_text(), what="the stream to begin")
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", tour], capture_output=True, text=True, timeout=60, check=False
+        )
+        told = wait_until(
+            lambda: path.read_text().partition("event: updated")[2], what="the change to be told"
+        )
+        assert "event: created" in path.read_text()
+        assert '"key":"database/password"' in told
     assert done.returncode == 0, done.stderr
     assert '"value":"s3cret"' in done.stdout
     assert "does not open" in done.stdout
