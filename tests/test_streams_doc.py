@@ -202,10 +202,11 @@ class Nginx:
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         temporary = "\n".join(f"{kind}_temp_path {directory}/{kind};" for kind in kinds)
         configuration = directory / "nginx.conf"
-        # One process, so that root's nginx does not become somebody who may not write here.
+        # One process, so that root's nginx does not become somebody who may not write here. The node's own word on
+        # buffering is passed over, so that the page's has to do.
         configuration.write_text(
             f"daemon off;\nmaster_process off;\npid {directory}/nginx.pid;\nerror_log {directory}/other.log;\n"
-            f"events {{}}\nhttp {{\n{temporary}\n{text}}}\n"
+            f"events {{}}\nhttp {{\n{temporary}\nproxy_ignore_headers X-Accel-Buffering;\n{text}}}\n"
         )
         self._output = directory / "output"
         with self._output.open("wb") as output:
