@@ -15,6 +15,17 @@ from oscd.feed.tail import Told
 from oscd.projections.entry import Entry
 from oscd.times import rfc3339
 
+# The standard ends a line at CR and LF only. JSON has them outside strings alone, where they are white space: values as
+# the original stored them. The published client, and others, end a line at these three characters, too. JSON has them
+# in strings alone: a name with one in it would let whoever chose it write frames of their own.
+_LINE_ENDS = (
+    (b"\r", b" "),
+    (b"\n", b" "),
+    ("\u0085".encode(), rb"\u0085"),
+    ("\u2028".encode(), rb"\u2028"),
+    ("\u2029".encode(), rb"\u2029"),
+)
+
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 
 
@@ -30,7 +41,7 @@ def event(kind: str, data: Mapping[str, object], at: str | None = None) -> bytes
         at: The position a reader may resume from once it has it; None: the one before still counts.
     """
     place = b"" if at is None else b"id: %b\n" % at.encode()
-    return b"%bevent: %b\ndata: %b\n\n" % (place, kind.encode(), orjson.dumps(data))
+    return b"%bevent: %b\ndata: %b\n\n" % (place, kind.encode(), _one_line(orjson.dumps(data)))
 
 
 def connected(subscription_id: str, wanted: StreamFilter, now: int, at: str | None) -> bytes:
@@ -74,7 +85,7 @@ def change(told: Told) -> bytes:
 def change_with_value(told: Told, value_json: bytes) -> bytes:
     """The same with the value, for the one reader whose key opens it."""
     assert told.frame is not None
-    return _change(told.frame, told.at, {"value": orjson.Fragment(_one_line(value_json))})
+    return _change(told.frame, told.at, {"value": orjson.Fragment(value_json)})
 
 
 def snapshot(entry: Entry, value_json: bytes | None) -> bytes:
@@ -86,7 +97,7 @@ def snapshot(entry: Entry, value_json: bytes | None) -> bytes:
         "timestamp": rfc3339(entry.stamp),
         "node_id": entry.winner.origin.node_id,
         "version": entry.version,
-        "data": None if value_json is None else {"value": orjson.Fragment(_one_line(value_json))},
+        "data": None if value_json is None else {"value": orjson.Fragment(value_json)},
     }
     return event("snapshot", data)
 
@@ -105,7 +116,8 @@ def _change(frame: Frame, at: str, data: Mapping[str, object] | None) -> bytes:
     return event(frame.effect, document, at)
 
 
-def _one_line(value_json: bytes) -> bytes:
-    # A value from the original's database is its text as it was. Outside strings, which cannot hold one, a line
-    # break is white space.
-    return value_json.replace(b"\n", b" ").replace(b"\r", b" ")
+def _one_line(document: bytes) -> bytes:
+    """A JSON document without anything that some reader takes for the end of a line."""
+    for line_end, written in _LINE_ENDS:
+        document = document.replace(line_end, written)
+    return document

@@ -209,8 +209,8 @@ class Subscription:
         least, most = RETRY_MILLISECONDS
         first = sse.opening(least + secrets.randbelow(most - least + 1))
         at = self._place.at if self._held is None else self.wanted.resume
-        if self.wanted.from_snapshot and self.wanted.resume is None:
-            at = None  # Who is cut off before the bookmark has to start over.
+        if self._reset is not None or (self.wanted.from_snapshot and self.wanted.resume is None):
+            at = None  # Who is cut off before the `reset`, or the bookmark, must not take what follows for all.
         yield first + sse.connected(self.id, self.wanted.filter, now_microseconds(), at)
 
     async def _start(self) -> AsyncIterator[bytes]:

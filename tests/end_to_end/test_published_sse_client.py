@@ -104,6 +104,25 @@ async def test_it_is_told_of_what_it_filters_and_counts_by_type(node: RunningNod
     }
 
 
+async def test_no_name_can_break_its_stream(node: RunningNode) -> None:
+    """Names and values with what it takes for the end of a line reach it whole, and nobody can forge an event."""
+    names = [
+        "a\u2028b",
+        "\u2028event: forged\u2028data: {}\u2028",
+        "\u2029data: 1\u2029",
+        "ünï\U0001f512",
+    ]
+    listener = Listener()
+    with OpenSecureConfClient(node.base_url, USER_KEY, api_key=API_KEY) as client:
+        async with listening(client, listener, environment="odd") as sse:
+            for name in names:
+                await asyncio.to_thread(client.create, name, "v\u2028\x85", "odd", name)
+            await until(lambda: len(listener.changes()) == len(names), "every change")
+            assert sse.get_statistics()["errors"] == 0
+    assert listener.changes() == [("created", name) for name in names]
+    assert [event.category for event in listener.events[1:]] == names
+
+
 async def test_keep_alives_reach_it(start_node: StartNode) -> None:
     """A stream on which nothing happens shows that it lives, in a form the client counts."""
     node = start_node(OSC_SSE_KEEPALIVE_INTERVAL="0.2")
