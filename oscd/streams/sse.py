@@ -15,9 +15,9 @@ from oscd.feed.tail import Told
 from oscd.projections.entry import Entry
 from oscd.times import rfc3339
 
-# The standard ends a line at CR and LF only. JSON has them outside strings alone, where they are white space: values as
-# the original stored them. The published client, and others, end a line at these three characters, too. JSON has them
-# in strings alone: a name with one in it would let whoever chose it write frames of their own.
+# The standard ends a line at CR and LF only. JSON has them outside strings alone, where they are white space: values
+# as the original stored them. The published client, and others, end a line at these three characters, too. JSON has
+# them in strings alone: a name with one in it would let whoever chose it write frames of their own.
 _LINE_ENDS = (
     (b"\r", b" "),
     (b"\n", b" "),
