@@ -87,7 +87,8 @@ async def test_contents_that_were_not_signed_are_not_read() -> None:
     """Forgery: other contents under a true signature, and none of what is said of them, is believed."""
     text, _ = await tickets_of().issue(WANTED, 60, KEY)
     _, contents, signature = text.split(".")
-    for document in ([NOW + 99999, "k", None, "c"], [NOW + 60, None, None, None], [], {}, "x"):
+    documents: list[object] = [[NOW + 99999, "k", None, "c"], [NOW + 60, None, None, None], [], {}, "x"]
+    for document in documents:
         other = urlsafe_b64encode(orjson.dumps(document)).rstrip(b"=").decode()
         assert "not issued here" in await refused(f"v1.{other}.{signature}")
     longer = urlsafe_b64encode(urlsafe_b64decode(contents + "==") + b" ").rstrip(b"=").decode()
