@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import secrets
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,11 +46,12 @@ OWN, FOREIGN = cipher_of("own"), cipher_of("foreign")
 
 
 class TroubledLog:
-    """A log whose reads fail while `trouble` is set."""
+    """A log whose reads fail while `trouble` is set, and one that meets what is done `meanwhile`."""
 
     def __init__(self, log: SqliteLog) -> None:
         self.log = log
         self.trouble: OscdError | None = None
+        self.meanwhile: Callable[[], Awaitable[None]] | None = None
         self.reads = 0
 
     async def read(
@@ -59,7 +60,11 @@ class TroubledLog:
         self.reads += 1
         if self.trouble is not None:
             raise self.trouble
-        return await self.log.read(function, size=size)
+        result = await self.log.read(function, size=size)
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            await meanwhile()
+        return result
 
     async def write(self, function: Callable[[Writing[sqlite3.Connection]], Result], *, size: int) -> Result:
         return await self.log.write(function, size=size)

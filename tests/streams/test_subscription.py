@@ -152,6 +152,25 @@ async def test_a_reader_who_is_ahead_of_this_node_is_held_until_it_has_caught_up
     assert client.stream.last_id == await site.position()
 
 
+async def test_a_wake_while_a_held_reader_looks_is_not_lost(site: Site) -> None:
+    """What arrives just after the log was read is looked for at once, not at the end of the hold."""
+    one = draft("there", stamp=1_000)
+    client = site.client(resume=ahead_of(await site.position(), mark_of_first(one)))
+    client.takes.clear()
+    await client.has("connected")
+    await eventually(lambda: site.log.reads == 2)
+
+    async def arrive() -> None:
+        await site.ingest(one)
+        await eventually(lambda: site.tail.head == 1)
+
+    site.log.meanwhile = arrive
+    client.takes.set()
+    await eventually(lambda: client.subscription is not None and client.subscription._place.offset == 1)
+    await site.put("after")
+    await client.has("created")
+
+
 async def test_what_a_held_reader_was_told_decides_what_it_is_told(site: Site) -> None:
     """An older change of an entry it was told a newer one of is no news; a delete of that one is."""
     one = draft("k", stamp=2_000_000_000_000_000)
