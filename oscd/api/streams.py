@@ -142,6 +142,9 @@ class Streams:
             credential=None if api_key is None else credential(api_key),
             expires_at=None if ticket is None else ticket.expires_at,
         )
+        if api_key is not None and api_key not in self.api_keys():
+            # Removed while a key was stretched: the streams it had opened were ended without this one.
+            raise Forbidden("X-API-Key is missing or wrong.")
         subscription = await self.registry.open(wanted)
         return _endless(subscription.parts(), headers)
 
