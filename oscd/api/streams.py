@@ -147,9 +147,10 @@ class Streams:
         proved = None
         if user_key is not None and cipher is not None:
             proved = partial(self.keyring.remember, user_key, cipher)
-        subscription = await self.registry.open(wanted, proved)
         if api_key is not None and api_key not in self.api_keys():
-            subscription.end(End.API_KEY_REMOVED)  # While it was being opened.
+            # Removed while a key was stretched: the streams it had opened were ended without this one.
+            raise Forbidden("X-API-Key is missing or wrong.")
+        subscription = await self.registry.open(wanted, proved)
         return _endless(subscription.parts(), headers)
 
     async def issue_ticket(self, call: Call) -> Response:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from oscd.errors import Unavailable
+from oscd.errors import OscdError
 from oscd.events.event import Change, Event
 from oscd.events.log import EventLog, Reading
 from oscd.events.position import Position, decode_position, mark
@@ -168,7 +168,8 @@ class Tail:
             try:
                 await self._read_on()
                 is_failing = False
-            except Unavailable as trouble:
+            except OscdError as trouble:
+                # A damaged event, too: it may be mended, and a tail that ended would keep its readers in silence.
                 if not is_failing:
                     _log.warning("streams wait for the log: %s", trouble)
                 is_failing = True

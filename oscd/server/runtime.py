@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 from contextlib import suppress
@@ -16,7 +17,9 @@ from pathlib import Path
 from typing import Final
 
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - the directory made in it is new and private
-_PREFIX: Final = "oscd-"
+_PREFIX: Final = "oscd-run-"
+# As `mkdtemp` names them. What else begins like this is somebody's data, whoever named it.
+_NAME: Final = re.compile(re.escape(_PREFIX) + r"[a-z0-9_]{8}")
 
 
 class RuntimeDirectory:
@@ -55,7 +58,7 @@ def _make(parent: Path) -> tuple[Path, int]:
 
 
 def _remove_abandoned(parent: Path) -> None:
-    for path in parent.glob(f"{_PREFIX}*"):
+    for path in filter(lambda path: _NAME.fullmatch(path.name), parent.iterdir()):
         # Somebody else's, or gone by now.
         with suppress(OSError):
             _remove_unless_locked(path)

@@ -6,12 +6,12 @@ Must not know how they are written down.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from oscd.events.cipher import Cipher
-from oscd.events.log import EventLog
+from oscd.events.log import Reading
 from oscd.feed.frame import StreamFilter
-from oscd.listing import LARGE_READ_BYTES, START, Filters, entries_of_page
+from oscd.listing import LARGE_READ_BYTES, START, Filters, Page, entries_of_page
 from oscd.projections.entry import Entry
 from oscd.values import open_each
 
@@ -21,9 +21,12 @@ PAGE_BYTES = 32 * 1024
 
 Shown = tuple[Entry, bytes | None]
 
+# Reads a page in a short view; takes the bytes it may return, too.
+ReadPage = Callable[[Callable[[Reading[sqlite3.Connection]], Page], int], Awaitable[Page]]
+
 
 async def entries_at(
-    log: EventLog[sqlite3.Connection], wanted: StreamFilter, offset: int, cipher: Cipher | None
+    read: ReadPage, wanted: StreamFilter, offset: int, cipher: Cipher | None
 ) -> AsyncIterator[list[Shown]]:
     """Pages of entries with their values, None where the cipher does not open them; a page may be empty.
 
@@ -32,17 +35,16 @@ async def entries_at(
         cipher: None where no values are asked for.
 
     Raises:
-        Unavailable: The log cannot be read right now.
         LogCorrupt: It does not hold what was appended.
     """
     filters = Filters(wanted.environment, wanted.category, key=wanted.key)
     after: tuple[str, str] | None = START
     while after is not None:
-        page = await log.read(
+        page = await read(
             lambda reading, begin=after: entries_of_page(  # type: ignore[misc]
                 reading, filters, begin, offset, (PAGE_ENTRIES, PAGE_BYTES), with_bodies=cipher is not None
             ),
-            size=LARGE_READ_BYTES,
+            LARGE_READ_BYTES,
         )
         values: dict[int, bytes] = {}
         if cipher is not None:

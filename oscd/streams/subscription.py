@@ -131,6 +131,7 @@ class Subscription:
         self._opened_at = self._quiet_since = self._loop.time()
         self._place = Place(0, "")
         self._held: Position | None = None
+        self._is_held_enough = False
         self._reset: str | None = None
         self._is_inside_write = False
         self._proved = proved
@@ -226,8 +227,7 @@ class Subscription:
 
     async def _hold(self, position: Position) -> AsyncIterator[bytes]:
         """Wait until this node has what the reader has been told elsewhere; else the reader starts from the head."""
-        give_up_at = self._loop.time() + self._feed.hold_seconds
-        self._timers["hold"] = self._loop.call_at(give_up_at, self.wake)
+        self._timers["hold"] = self._loop.call_later(self._feed.hold_seconds, self._give_up)
         while self.ending is None:
             head, found = await self._read(
                 lambda reading: (place_at_head(reading), place_of(reading, position))
@@ -235,16 +235,21 @@ class Subscription:
             if isinstance(found, Place):
                 self._place = found
                 return
-            if found is NoPlace.CONTRADICTED or self._loop.time() >= give_up_at:
+            if found is NoPlace.CONTRADICTED or self._is_held_enough:
                 self._place, self._reset = head, found.value
                 return
             await self._sleep()
             if self._is_quiet():
                 yield self._keep_alive(self.wanted.resume)
 
+    def _give_up(self) -> None:
+        # Not told by the clock: a timer may come a moment early, and nothing else would wake it for long.
+        self._is_held_enough = True
+        self.wake()
+
     async def _snapshot(self) -> AsyncIterator[bytes]:
         cut, wanted = self._place, self.wanted
-        async for page in entries_at(self._feed.log, wanted.filter, cut.offset, wanted.cipher):
+        async for page in entries_at(self._read, wanted.filter, cut.offset, wanted.cipher):
             self._opened(sum(value is not None for _, value in page))
             if self.ending is not None:
                 return
@@ -345,8 +350,8 @@ class Subscription:
                 self._waiting = None
         self._is_awake = False
 
-    async def _read(self, function: Callable[[Reading[sqlite3.Connection]], Result]) -> Result:
-        return await self._patiently(lambda: self._feed.log.read(function))
+    async def _read(self, function: Callable[[Reading[sqlite3.Connection]], Result], size: int = 0) -> Result:
+        return await self._patiently(lambda: self._feed.log.read(function, size=size))
 
     async def _patiently(self, read: Callable[[], Awaitable[Result]]) -> Result:
         """Read the log; while it cannot be read, the reader keeps its place."""

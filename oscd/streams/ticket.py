@@ -16,7 +16,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import orjson
@@ -48,7 +48,7 @@ class Ticket:
 
     wanted: StreamFilter
     expires_at: int
-    api_key: bytes | None
+    api_key: bytes | None = field(repr=False)
 
 
 class Tickets:
@@ -144,4 +144,12 @@ def _text(data: bytes) -> str:
 
 
 def _bytes(text: str) -> bytes:
-    return urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
+    """The bytes that are written so.
+
+    Raises:
+        ValueError, Base64Error: None are, or not in this way: the decoder passes over what is no base64.
+    """
+    data = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
+    if _text(data) != text:
+        raise ValueError
+    return data

@@ -32,6 +32,8 @@ from oscd.streams.board import Board
 from oscd.streams.registry import Registry
 from oscd.streams.subscription import HOLD_SECONDS, Feed
 from oscd.streams.ticket import Tickets
+from tests.streams.reading import SseEvent, SseStream
+from tests.support.waiting import eventually
 
 USER_KEY = "correct-horse-battery"
 OTHER_KEY = "staple-of-another-tenant"
@@ -82,8 +84,44 @@ class Answer:
         self.part_came.set()
         await self.takes.wait()
 
+    def header(self, name: str) -> str | None:
+        return self.whole().header(name)
+
     def whole(self) -> Answered:
         return Answered(self.status, self.headers, b"".join(self.parts))
+
+
+class Opened(Answer):
+    """A request whose answer is read while it arrives, and whose client may leave."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stream = SseStream()
+        self.leaves = asyncio.Event()
+        self.task: asyncio.Task[None]
+
+    async def send(self, message: Message) -> None:
+        await super().send(message)
+        if message["type"] == "http.response.body" and self.status == 200:
+            self.stream.feed(message.get("body", b""))
+
+    async def receive(self) -> Message:
+        await self.leaves.wait()
+        return {"type": "http.disconnect"}
+
+    async def has(self, kind: str, count: int = 1) -> list[SseEvent]:
+        """Wait for so many events of a kind, and give all of it."""
+        await eventually(
+            lambda: len(self.stream.of_kind(kind)) >= count or self.task.done(), PATIENCE, what=kind
+        )
+        assert len(self.stream.of_kind(kind)) >= count, (self.status, self.stream.kinds())
+        return self.stream.of_kind(kind)
+
+    async def leave(self) -> None:
+        """Close the connection, and wait until the application has noticed."""
+        self.leaves.set()
+        async with asyncio.timeout(PATIENCE):
+            await self.task
 
 
 @dataclass(slots=True)
@@ -94,6 +132,7 @@ class Site:
         lines: The log line of each request.
         counters: What the edge, the node and the log have counted.
         derived: Each user key that was stretched, in order.
+        opened: Each stream; those that are still open at the end are left then.
     """
 
     app: Edge
@@ -103,6 +142,7 @@ class Site:
     registry: Registry
     lines: list[dict[str, object]] = field(default_factory=list)
     derived: list[str] = field(default_factory=list)
+    opened: list[Opened] = field(default_factory=list)
 
     async def ask(
         self,
@@ -133,6 +173,23 @@ class Site:
             )
         assert answer.ended
         return answer.whole()
+
+    async def subscribe(
+        self, query: str = "", *headers: Header, user_key: str | None = None, method: str = "GET"
+    ) -> Opened:
+        """Open `/sse/subscribe` and wait for its first event, or for the refusal."""
+        opened = Opened()
+        first = {"type": "http.request", "body": b"", "more_body": False}
+        sending = iter([first])
+
+        async def receive() -> Message:
+            return next(sending, None) or await opened.receive()
+
+        scope = http_scope(method, f"/sse/subscribe{query}", headers, user_key)
+        opened.task = asyncio.get_running_loop().create_task(self.app(scope, receive, opened.send))
+        self.opened.append(opened)
+        await eventually(lambda: opened.stream.events or opened.ended or opened.task.done(), PATIENCE)
+        return opened
 
     async def create(self, key: str, value: object = "v", environment: str = "e", **more: object) -> Answered:
         """Create an entry that must not exist yet."""
@@ -203,7 +260,7 @@ def assert_problem(answered: Answered, status: int) -> dict[str, Any]:
 async def opened_site(
     directory: Path,
     *,
-    api_keys: tuple[bytes, ...] = (),
+    api_keys: Sequence[bytes] = (),
     hosts: frozenset[str] | None = None,
     origins: frozenset[str] = frozenset(),
     trusted_proxies: Sequence[str] = (),
@@ -212,7 +269,11 @@ async def opened_site(
     hold_seconds: float = HOLD_SECONDS,
     most_streams: int = 100,
 ) -> AsyncIterator[Site]:
-    """Build what a worker builds, with a cheap stretching of keys in place of PBKDF2."""
+    """Build what a worker builds, with a cheap stretching of keys in place of PBKDF2.
+
+    Args:
+        api_keys: Asked anew for each request, as keys are rotated while serving.
+    """
     projections = SqliteProjections()
     prepared = prepare(directory / "log.db", node_id="tested", projections=projections)
     microseconds = iter(range(1_700_000_000_000_000, 2_000_000_000_000_000, 1_000_003))
@@ -256,7 +317,7 @@ async def opened_site(
             probe=log.probe,
         ),
         rules=EdgeRules(
-            guard=lambda: Guard(api_keys, hosts, origins),
+            guard=lambda: Guard(tuple(api_keys), hosts, origins),
             limits=Limits(min_user_key_length=8, max_body_bytes=max_body_bytes),
             trusted_proxies=[ip_network(network) for network in trusted_proxies],
         ),
@@ -265,9 +326,13 @@ async def opened_site(
     )
     log.start()
     tail.start()
+    site = Site(app, node, log, counters, registry, lines, derived)
     try:
-        yield Site(app, node, log, counters, registry, lines, derived)
+        yield site
     finally:
+        for opened in site.opened:
+            await opened.leave()
+        registry.report()
         await keyring.close()
         await tail.close()
         await log.close()

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,16 @@ from typing import Any
 import pytest
 
 from oscd.errors import StartRefused, Unavailable
+from oscd.events.codec import genesis_digest
 from oscd.events.event import Draft, Recorded
 from oscd.events.log import Reading, Writing
 from oscd.events.sqlite import schema
 from oscd.events.sqlite.file import KeptOpen, LogFile, Room, WriteLock
 from oscd.events.sqlite.log import SqliteLog
 from oscd.events.sqlite.prepare import NodeClaim, prepare
+from oscd.events.sqlite.transaction import SqliteWriting
 from tests.events.log_contract import (
+    ELSEWHERE,
     LogContract,
     LogUnderTest,
     SteppedClock,
@@ -69,7 +72,22 @@ async def log_under_test(tmp_path: Path) -> AsyncIterator[LogUnderTest]:
     clock = SteppedClock()
     log = open_log(tmp_path / "log.db", clock)
     origin = await log.write(lambda writing: writing.origin, size=0)
-    yield LogUnderTest(log, applied, clock, origin)
+
+    def append_elsewhere(writing: Writing[sqlite3.Connection], drafts: Sequence[Draft]) -> list[Recorded]:
+        writing.store.execute(
+            "INSERT OR IGNORE INTO origins (node_id, incarnation, seq, digest, stamp) VALUES (?, ?, 0, ?, 0)",
+            (ELSEWHERE.node_id, ELSEWHERE.incarnation, genesis_digest(ELSEWHERE)),
+        )
+        other = SqliteWriting(writing.store, origin=ELSEWHERE, projections=Noted(), clock=clock)
+        return list(other.append(drafts))
+
+    yield LogUnderTest(
+        log,
+        applied,
+        lambda drafts: log.write(lambda writing: append_elsewhere(writing, drafts), size=1),
+        clock,
+        origin,
+    )
     await log.close()
 
 

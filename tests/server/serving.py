@@ -65,6 +65,7 @@ def serving(
     *,
     keep_alive_seconds: float = 20.0,
     ssl_context: ssl.SSLContext | None = None,
+    on_closed: Callable[[], None] | None = None,
 ) -> Iterator[Served]:
     """Serve `app` until the block ends; then nothing may be left of it."""
     (sock,) = bind_listeners("127.0.0.1", 0, 1)
@@ -82,6 +83,7 @@ def serving(
             shutdown=served.shutdown,
             limits=limits,
             ssl_context=ssl_context,
+            on_closed=on_closed,
         )
         served.left_over = asyncio.all_tasks() - {asyncio.current_task()}
         served.ended.set()

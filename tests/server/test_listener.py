@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import h2.config
@@ -17,7 +18,7 @@ import pytest
 import uvloop
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
-from oscd.server.connection import Limits
+from oscd.server.connection import Connection, Limits
 from tests.server.serving import PATIENCE, LoopFactory, read_until, serving
 from tests.support.raw_http import read_to_end
 
@@ -46,6 +47,7 @@ class App:
             "/held": self.held,
             "/endless": self.endless,
             "/refuse": self.refuse,
+            "/events": self.events,
         }
         self.begun.set()
         try:
@@ -73,6 +75,13 @@ class App:
         while True:
             await self.body(send, CHUNK, more=True)
             self.sent += len(CHUNK)
+
+    async def events(self, send: ASGISendCallable) -> None:
+        """A stream of events that nobody reads; like a real one it waits for something between its parts."""
+        await self.start(send, 200, (b"content-type", b"text/event-stream; charset=utf-8"))
+        while True:
+            await self.body(send, CHUNK, more=True)
+            await asyncio.sleep(0)
 
     async def refuse(self, send: ASGISendCallable) -> None:
         """Answer without having read one byte of the body."""
@@ -108,6 +117,28 @@ def test_shutdown_refuses_new_connections(loop_factory: LoopFactory) -> None:
             served.connect()
         app.release.set()
         read_to_end(busy)
+
+
+def test_what_never_ends_by_itself_is_ended_once_nobody_can_connect(loop_factory: LoopFactory) -> None:
+    """At shutdown `on_closed` comes after the port is closed, so nothing endless can begin after it, and before
+    requests in flight are waited for, so that they end in time."""
+    app = App()
+    outcomes: list[str] = []
+
+    def end_all() -> None:
+        try:
+            socket.create_connection(served.address, timeout=PATIENCE).close()
+        except ConnectionRefusedError:
+            outcomes.append("refused")
+        app.release.set()
+
+    with serving(app, Limits(10, grace_seconds=PATIENCE), loop_factory, on_closed=end_all) as served:
+        busy = served.request("/held")
+        read_until(busy, b"\r\n\r\n")
+        served.begin_shutdown()
+        assert b"finished" in read_to_end(busy)
+        assert served.ended.wait(PATIENCE)
+    assert outcomes == ["refused"]
 
 
 @pytest.mark.parametrize("reads", [True, False])
@@ -221,6 +252,40 @@ def test_client_that_does_not_read_is_cut_off(loop_factory: LoopFactory) -> None
     """A client that takes no more of its answer loses its connection, and the application is told."""
     app = App()
     with serving(app, Limits(1, stall_seconds=0.3), loop_factory) as served, served.request("/endless"):
+        assert app.ended.wait(PATIENCE)
+        served.wait_for_room()
+
+
+def test_reader_of_a_stream_may_pause_for_longer(
+    loop_factory: LoopFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream that is not read has a bound of its own, which the kernel is told, too; then it is cut as well."""
+    asked: list[int] = []
+    be_patient = Connection._be_patient
+
+    def noted(connection: Connection) -> None:
+        be_patient(connection)
+        asked.append(connection._accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT))
+
+    monkeypatch.setattr(Connection, "_be_patient", noted)
+    stream, answer = App(), App()
+    limits = Limits(1, stall_seconds=0.2, stream_stall_seconds=3600.0)
+    with (
+        serving(stream, replace(limits, grace_seconds=0.1), loop_factory) as patient,
+        serving(answer, limits, loop_factory) as strict,
+        patient.request("/events"),
+    ):
+        assert stream.begun.wait(PATIENCE)
+        with strict.request("/endless"):
+            # The answer begins after the stream, and is cut before it.
+            assert answer.ended.wait(PATIENCE)
+        assert not stream.ended.is_set()
+    assert asked == [3_600_000]
+    app = App()
+    with (
+        serving(app, Limits(1, stall_seconds=3600.0, stream_stall_seconds=0.2), loop_factory) as served,
+        served.request("/events"),
+    ):
         assert app.ended.wait(PATIENCE)
         served.wait_for_room()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -29,4 +30,16 @@ def wait_until(condition: Callable[[], Found | None], seconds: float = PATIENCE,
         if time.monotonic() >= deadline:
             raise AssertionError(f"not within {seconds:g} s: {what or condition}")
         time.sleep(_PAUSE)
+    return found
+
+
+async def eventually(
+    condition: Callable[[], Found | None], seconds: float = PATIENCE, *, what: str = ""
+) -> Found:
+    """As `wait_until`, while the event loop goes on."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"not within {seconds:g} s: {what or condition}")
+        await asyncio.sleep(_PAUSE / 10)
     return found

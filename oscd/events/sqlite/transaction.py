@@ -86,7 +86,7 @@ class SqliteReading:
     def met(self, environment: str, key: str, before: int, ahead: Mapping[str, int]) -> Event | None:
         """The greatest-stamped event of an entry among those a reader has been told."""
         rows = self.store.execute(
-            'SELECT "offset", seq, incarnation, header FROM events JOIN origins ON origins.id = events.origin'
+            'SELECT "offset", events.seq, incarnation, header FROM events JOIN origins ON origins.id = events.origin'
             " WHERE environment = ? AND key = ? ORDER BY events.stamp DESC, node_id DESC, incarnation DESC",
             (environment, key),
         )
