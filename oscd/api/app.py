@@ -97,6 +97,7 @@ def create_app(parts: Parts, *, rules: EdgeRules, version: str, log: RequestLog)
         max_body_bytes=rules.limits.max_body_bytes,
         log=log,
         count=parts.counters.request,
+        redeem=parts.tickets.redeem,
     )
 
 

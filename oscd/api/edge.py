@@ -13,7 +13,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from oscd.api.exchange import Exchange, Network, exchange_of, take_origin_form
-from oscd.api.guard import ALLOWED_HEADERS, PREFLIGHT_SECONDS, Guard
+from oscd.api.guard import (
+    ALLOWED_HEADERS,
+    PREFLIGHT_SECONDS,
+    STREAM_PATH,
+    Guard,
+    shows_ticket,
+    ticket_of,
+)
 from oscd.api.problems import problem_body, problem_headers
 from oscd.api.throttle import FailureThrottle
 from oscd.errors import (
@@ -26,6 +33,7 @@ from oscd.errors import (
     TooManyRequests,
     Unavailable,
 )
+from oscd.streams.ticket import Ticket
 
 Scope = dict[str, Any]
 Message = dict[str, Any]
@@ -37,13 +45,16 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 # in an object of a library, which may show it, and none of them is decoded twice.
 FRAMEWORK_HEADERS = (b"host", b"content-length", b"transfer-encoding")
 # They last as long as their clients like, which would drown how long requests take.
-_STREAMS = frozenset({"/sse/subscribe"})
 _HELD_BACK = frozenset({NotAuthorized.kind, Forbidden.kind, TooManyRequests.kind})
 
 _log = logging.getLogger("oscd.api")
 
 # What all requests of one worker together may hold of unfinished bodies.
 MAX_BUFFERED_BYTES = 64 * 1024 * 1024
+
+
+# Gives what a ticket opens, under the API keys accepted now; raises Forbidden where that is nothing.
+Redeem = Callable[[str, Sequence[bytes]], Awaitable[Ticket]]
 
 
 class RequestLog(Protocol):
@@ -75,9 +86,11 @@ class Edge:
         max_body_bytes: int,
         log: RequestLog,
         count: RequestCount,
+        redeem: Redeem,
     ) -> None:
         self._app = app
         self._guard = guard
+        self._redeem = redeem
         self._throttle = throttle
         self._trusted = trusted_proxies
         self._max_body_bytes = max_body_bytes
@@ -108,7 +121,7 @@ class Edge:
                 method,
                 exchange.route,
                 answer.status,
-                None if exchange.route in _STREAMS else seconds,
+                None if exchange.route == STREAM_PATH else seconds,
                 exchange.error,
             )
             self._log(
@@ -125,7 +138,10 @@ class Edge:
         guard = self._guard()
         try:
             take_origin_form(scope, exchange)
-            guard.admit(exchange, scope["method"], scope["path"], scope["query_string"])
+            method, path, query_string = scope["method"], scope["path"], scope["query_string"]
+            guard.admit(exchange, method, path, query_string)
+            if shows_ticket(method, path, query_string):
+                exchange.ticket = await self._redeem(ticket_of(query_string), guard.api_keys)
             if scope["raw_path"].startswith(b"//"):
                 # Werkzeug would strip it to one slash, but another path is another name.
                 raise NotFound("There is nothing at this path; /docs lists what there is.")

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from oscd.errors import BadRequest, RequestRefused
+from oscd.streams.ticket import Ticket
 
 Network = IPv4Network | IPv6Network
 Headers = Iterable[tuple[bytes, bytes]]
@@ -34,6 +35,9 @@ SINGLE = frozenset(
     }
 )
 
+# Headers that hold a secret.
+KEYS = frozenset({b"x-api-key", b"x-user-key", b"x-backup-password"})
+
 _ABSOLUTE_FORM = re.compile(rb"https?://([^/]+)(/.*)?", re.IGNORECASE | re.DOTALL)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
@@ -51,6 +55,8 @@ class Exchange:
         host: The `Host` the client sees, lower-case; "" where there is none.
         route: Template of the matched route, for logs and metrics.
         api_key: Which of the accepted API keys it showed; None where none is required, or none was shown.
+        ticket: What the ticket opens that it showed.
+        raw_headers: The server's own list of the headers.
         received: Bytes of the body so far.
         refusal: Why the body was not taken, where it was not.
         error: `kind` of the refusal it is answered with, for metrics.
@@ -64,6 +70,8 @@ class Exchange:
     host: str
     route: str = "unmatched"
     api_key: bytes | None = field(default=None, repr=False)
+    ticket: Ticket | None = None
+    raw_headers: list[tuple[bytes, bytes]] = field(default_factory=list, repr=False)
     received: int = 0
     refusal: RequestRefused | None = field(default=None)
     error: str | None = None
@@ -72,6 +80,12 @@ class Exchange:
         """A header as text, decoded as Latin-1 like everything HTTP; None where absent or empty."""
         value = self.headers.get(name)
         return value.decode("latin-1") if value else None
+
+    def forget_keys(self) -> None:
+        """Let go of the keys it showed: a stream may last for days after they were needed."""
+        for name in KEYS:
+            self.headers.pop(name, None)
+        self.raw_headers[:] = [header for header in self.raw_headers if header[0].lower() not in KEYS]
 
     def require_single(self, names: Collection[str] | None = None) -> None:
         """Refuse what cannot be understood in one way.
@@ -112,6 +126,7 @@ def exchange_of(scope: dict[str, Any], trusted: Sequence[Network]) -> Exchange:
         address=peer[0] if peer else "",
         scheme=scope["scheme"],
         host=headers.get(b"host", b"").decode("latin-1").lower(),
+        raw_headers=scope["headers"],
     )
     if trusted and _is_trusted(exchange.address, trusted):
         _believe_proxy(exchange, trusted)

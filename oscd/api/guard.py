@@ -13,7 +13,8 @@ from functools import lru_cache
 from ipaddress import ip_address
 
 from oscd.api.exchange import Exchange
-from oscd.errors import Forbidden, NotAuthorized
+from oscd.api.validation import parse_query
+from oscd.errors import Forbidden, Invalid, NotAuthorized
 
 OPEN_PATHS = frozenset(
     {
@@ -63,7 +64,7 @@ class Guard:
     def admit(self, exchange: Exchange, method: str, path: str, query_string: bytes = b"") -> None:
         """Let a request in.
 
-        One that shows a ticket instead of an API key gets as far as `api/streams.py`, which redeems it.
+        One that shows a ticket instead of an API key is let through to the edge, which redeems the ticket.
 
         Raises:
             Forbidden: It may not ask: host, origin or API key.
@@ -76,7 +77,12 @@ class Guard:
             )
         if not self.api_keys:
             self._refuse_foreign_page(exchange, method)
-        elif path not in OPEN_PATHS and method != "OPTIONS" and not _has_ticket(exchange, path, query_string):
+        elif (
+            path not in OPEN_PATHS
+            and method != "OPTIONS"
+            # Of a request that shows both, both must be good.
+            and (b"x-api-key" in exchange.headers or not shows_ticket(method, path, query_string))
+        ):
             exchange.api_key = self._require_api_key(exchange.headers.get(b"x-api-key", b""))
 
     def cors_headers(self, exchange: Exchange) -> list[tuple[bytes, bytes]]:
@@ -123,10 +129,22 @@ class Guard:
         return matches[0]
 
 
-def _has_ticket(exchange: Exchange, path: str, query_string: bytes) -> bool:
-    """Whether a request shows a ticket in place of an API key; of one that shows both, both must be good."""
-    is_shown = any(part.startswith(b"ticket=") for part in query_string.split(b"&"))
-    return is_shown and path == STREAM_PATH and b"x-api-key" not in exchange.headers
+def shows_ticket(method: str, path: str, query_string: bytes) -> bool:
+    """Whether a request would open a stream, and shows a ticket for it."""
+    is_shown = any(part.startswith(b"ticket=") and part != b"ticket=" for part in query_string.split(b"&"))
+    return is_shown and path == STREAM_PATH and method in {"GET", "HEAD"}
+
+
+def ticket_of(query_string: bytes) -> str:
+    """The ticket a request shows.
+
+    Raises:
+        Forbidden: What it shows cannot be one.
+    """
+    try:
+        return parse_query(query_string, {"ticket"}).get("ticket", "")
+    except Invalid:
+        raise Forbidden("ticket: it must be given once, in a query that is percent-encoded UTF-8.") from None
 
 
 def require_user_key(exchange: Exchange, min_length: int) -> str:

@@ -6,16 +6,16 @@ Must not know how a stream finds what it sends.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import orjson
 from quart import Response
 
 from oscd.api.answers import json_answer
 from oscd.api.call import Call, Handler
-from oscd.api.guard import require_user_key
+from oscd.api.exchange import Exchange
+from oscd.api.guard import STREAM_PATH, require_user_key
 from oscd.api.models import (
     StreamHealth,
     StreamQuery,
@@ -42,15 +42,15 @@ from oscd.feed.frame import StreamFilter
 from oscd.metrics.exposition import Exposition
 from oscd.streams import sse
 from oscd.streams.registry import Registry, Report
-from oscd.streams.subscription import End, Wanted, now_microseconds
-from oscd.streams.ticket import Ticket, Tickets, credential
+from oscd.streams.subscription import Wanted, now_microseconds
+from oscd.streams.ticket import Tickets, credential
 from oscd.times import rfc3339
 
 FILTERS = ("key", "environment", "category")
 
 SUBSCRIBE = Operation(
     "GET",
-    "/sse/subscribe",
+    STREAM_PATH,
     "Be told of every change, as server-sent events",
     {
         200: Answer(
@@ -91,7 +91,11 @@ SUBSCRIPTIONS = Operation(
     api_key=True,
 )
 HEALTH = Operation(
-    "GET", "/sse/health", "Whether streams are served", {200: Answer("They are", StreamHealth)}
+    "GET",
+    "/sse/health",
+    "Whether streams are served",
+    {200: Answer("They are", StreamHealth)},
+    refusals=(Unavailable,),
 )
 
 
@@ -122,9 +126,11 @@ class Streams:
 
     async def subscribe(self, call: Call) -> Response:
         """`GET /sse/subscribe`."""
-        query = call.query_as(StreamQuery)
-        asked = StreamFilter(query.key, query.environment, query.category)
-        ticket = await self._redeem(call, query, asked)
+        query, ticket = call.query_as(StreamQuery), call.exchange.ticket
+        wanted_filter = StreamFilter(query.key, query.environment, query.category)
+        if ticket is not None:
+            ticket.require(wanted_filter)
+            wanted_filter = ticket.wanted
         user_key = require_user_key(call.exchange, self.min_user_key_length) if query.values else None
         headers = {
             "Content-Type": sse.CONTENT_TYPE,
@@ -132,26 +138,31 @@ class Streams:
             "X-Accel-Buffering": "no",
         }
         if call.method == "HEAD":
-            return _endless(_nothing(), headers)
+            head = Response(b"", 200, headers=headers)
+            head.headers.pop("Content-Length")  # A GET has none.
+            return head
         self.registry.require_room()
         cipher = None if user_key is None else await self._cipher(user_key)
-        api_key = call.exchange.api_key if ticket is None else ticket.api_key
-        wanted = Wanted(
-            filter=asked if ticket is None else ticket.wanted,
-            resume=call.exchange.text(b"last-event-id") or query.after,
-            from_snapshot=query.begin == "snapshot",
-            cipher=cipher,
-            credential=None if api_key is None else credential(api_key),
-            expires_at=None if ticket is None else ticket.expires_at,
-        )
+        shown = _credential(call.exchange)
+        if shown is not None and shown not in map(credential, self.api_keys()):
+            # Removed while a user key was stretched: the streams it had opened were ended without this one.
+            raise Forbidden("X-API-Key is missing or wrong.")
         proved = None
         if user_key is not None and cipher is not None:
-            proved = partial(self.keyring.remember, user_key, cipher)
-        if api_key is not None and api_key not in self.api_keys():
-            # Removed while a key was stretched: the streams it had opened were ended without this one.
-            raise Forbidden("X-API-Key is missing or wrong.")
-        subscription = await self.registry.open(wanted, proved)
-        return _endless(subscription.parts(), headers)
+            proved = self.keyring.remember_later(user_key, cipher)
+        call.exchange.forget_keys()
+        subscription = await self.registry.open(
+            Wanted(
+                filter=wanted_filter,
+                resume=call.exchange.text(b"last-event-id") or query.after,
+                from_snapshot=query.begin == "snapshot",
+                cipher=cipher,
+                credential=shown,
+                expires_at=None if ticket is None else ticket.expires_at,
+            ),
+            proved,
+        )
+        return Response(subscription.parts(), 200, headers=headers)
 
     async def issue_ticket(self, call: Call) -> Response:
         """`POST /sse/tickets`."""
@@ -226,30 +237,12 @@ class Streams:
     async def _cipher(self, user_key: str) -> Cipher:
         return self.keyring.recall(user_key) or await self.keyring.derive(user_key)
 
-    async def _redeem(self, call: Call, query: StreamQuery, asked: StreamFilter) -> Ticket | None:
-        """What the ticket opens, where there is one; the guard let the request in only as far as here.
 
-        Raises:
-            Forbidden: It opens nothing.
-        """
-        if query.ticket is not None:
-            return await self.tickets.redeem(query.ticket, asked, self.api_keys())
-        if self.api_keys() and call.exchange.api_key is None:
-            raise Forbidden("X-API-Key is missing or wrong.")
-        return None
-
-
-def _endless(parts: AsyncIterator[bytes], headers: dict[str, str]) -> Response:
-    response = Response(parts, 200, headers=headers)
-    response.headers.pop("Content-Length", None)
-    response.timeout = None
-    return response
-
-
-async def _nothing() -> AsyncIterator[bytes]:
-    parts: tuple[bytes, ...] = ()
-    for part in parts:
-        yield part
+def _credential(exchange: Exchange) -> bytes | None:
+    """Of the API key that lets a stream be open, its own or its ticket's; None where none is required."""
+    if exchange.ticket is not None:
+        return exchange.ticket.credential
+    return None if exchange.api_key is None else credential(exchange.api_key)
 
 
 def _counted(seen: Report, name: str) -> dict[str, int]:

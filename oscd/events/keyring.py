@@ -116,12 +116,19 @@ class KeyRing:
 
     def remember(self, user_key: str, cipher: Cipher) -> None:
         """Keep a cipher for `recall`. Only for a user key that has just opened or written something."""
+        self._remember(self._fingerprint(user_key), cipher)
+
+    def _remember(self, fingerprint: bytes, cipher: Cipher) -> None:
         if self._closed:
             return
         self._forget_expired()
-        self._keep(self._fingerprint(user_key), cipher)
+        self._keep(fingerprint, cipher)
         if len(self._remembered) > REMEMBERED_KEYS:
             self._remembered.popitem(last=False)
+
+    def remember_later(self, user_key: str, cipher: Cipher) -> Callable[[], None]:
+        """What remembers a cipher when it is called; it does not hold the user key."""
+        return partial(self._remember, self._fingerprint(user_key), cipher)
 
     async def derive(self, user_key: str) -> Cipher:
         """Derive the cipher of a user key on the ring's thread; does not remember it.

@@ -62,6 +62,12 @@ class _Scan:
         self._marks = dict(position.marks)
         self._at = position.encode()
 
+    def reaches(self, position: Position) -> bool:
+        return all(
+            (known := self._marks.get(incarnation)) is not None and known.seq >= wanted.seq
+            for incarnation, wanted in position.marks.items()
+        )
+
     def passed(self, change: Change, told: Frame | None) -> Told:
         event = change.event
         known = self._marks.get(event.origin.incarnation)
@@ -104,6 +110,13 @@ class Tail:
     def head(self) -> int:
         """Offset of the last event this tail knows of; only kept up while it has readers."""
         return self._head
+
+    def may_cover(self, position: Position) -> bool:
+        """Whether the log may hold every event up to a position, by what this tail has passed: no more than a hint.
+
+        Only kept up while it has readers.
+        """
+        return self._scan.reaches(position)
 
     def start(self) -> None:
         """Begin to follow the log, as far as there are readers."""
@@ -168,10 +181,12 @@ class Tail:
             try:
                 await self._read_on()
                 is_failing = False
-            except OscdError as trouble:
-                # A damaged event, too: it may be mended, and a tail that ended would keep its readers in silence.
-                if not is_failing:
+            except Exception as trouble:
+                # Whatever it is, a damaged event, too: a tail that ended would keep its readers in silence.
+                if not is_failing and isinstance(trouble, OscdError):
                     _log.warning("streams wait for the log: %s", trouble)
+                elif not is_failing:
+                    _log.error("streams wait for the log", exc_info=trouble)
                 is_failing = True
                 await asyncio.sleep(self._poll_seconds)
 

@@ -49,12 +49,14 @@ def _place() -> Path:
 def _make(parent: Path) -> tuple[Path, int]:
     while True:
         path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue  # Another node came between the two calls and took it for abandoned …
         fcntl.flock(lock, fcntl.LOCK_EX)
         if path.exists():
             return path, lock
-        # Another node came between the two calls and took it for abandoned.
-        os.close(lock)
+        os.close(lock)  # … or between these two.
 
 
 def _remove_abandoned(parent: Path) -> None:

@@ -71,9 +71,8 @@ def _serve(
         salt = _salt(settings, prepared)
         if (loose := salt_warning(settings.salt_file_path)) is not None:
             logger.warning(loose)
-        runtime = _runtime()
+        runtime, bells = _shared(settings.workers)
         held.callback(runtime.close)
-        bells = Bells.make(settings.workers)
         held.callback(bells.close)
         kept = keep_open(prepared.file)
         held.callback(kept.close)
@@ -103,11 +102,13 @@ def _tls_warnings(settings: Settings) -> Iterator[str]:
             yield warning
 
 
-def _runtime() -> RuntimeDirectory:
+def _shared(workers: int) -> tuple[RuntimeDirectory, Bells]:
+    """What the workers share besides the log."""
     try:
-        return RuntimeDirectory()
+        bells = Bells.make(workers)
+        return RuntimeDirectory(), bells
     except OSError as error:
-        raise StartRefused(f"no directory for what workers share can be made: {error.strerror}") from error
+        raise StartRefused(f"what {workers} workers share cannot be made: {error.strerror}") from error
 
 
 def _salt(settings: Settings, prepared: PreparedLog) -> bytes:

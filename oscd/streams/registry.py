@@ -105,11 +105,17 @@ class Registry:
         self._streams: dict[asyncio.Task[Any], Subscription] = {}
         self._sent: Counter[EventType] = Counter()
         self._kept_alive = 0
-        self._last_created_at: int | None = None
-        self._last_sent_at: int | None = None
-        self._greatest_lag = 0
         self._is_closing = False
         self._reporting: asyncio.TimerHandle | None = None
+        self._writing: asyncio.Future[None] | None = None
+        self._written: object = None
+        # What the worker before this one told outlives it, but for its streams.
+        before = None if self._own_report is None else _read(self._own_report)
+        if before is None:
+            before = Report([], None, None, 0)
+        self._last_created_at = before.last_created_at
+        self._last_sent_at = before.last_sent_at
+        self._greatest_lag = before.greatest_lag
         counters.abandoned(board.abandoned)
         self.report()
 
@@ -201,15 +207,24 @@ class Registry:
         self._greatest_lag = max(self._greatest_lag, lag)
         self._counters.lagging(lag)
         if self._own_report is not None:
-            _write(self._own_report, self._own())
+            self._write(self._own_report)
+
+    def _write(self, path: Path) -> None:
+        """Have the other workers told, on a thread, unless they know it all or are being told just now."""
+        if self._writing is not None and not self._writing.done():
+            self.moved()
+            return
+        own = self._own()
+        if own != self._written:
+            self._written = own
+            self._writing = asyncio.get_running_loop().run_in_executor(None, _write, path, own)
 
     async def seen(self) -> Report:
         """All streams of the node; those of other workers as they were at most `REPORT_SECONDS` ago."""
         own = self._own()
         if self._reports is None:
             return own
-        others = await asyncio.to_thread(_read_others, self._reports, self._own_report)
-        return _joined([own, *others])
+        return _joined([own, *await asyncio.to_thread(_read_others, self._reports, self._own_report)])
 
     def _own(self) -> Report:
         return Report(
@@ -227,7 +242,8 @@ class Registry:
         subscription.close()
         self._board.own -= 1
         if subscription.has_begun:
-            self._counters.unsubscribed(subscription.age, by_client=subscription.ending is None)
+            by_client = subscription.ending is None and not _has_failed(task)
+            self._counters.unsubscribed(subscription.age, by_client=by_client)
         self.moved()
 
 
@@ -246,12 +262,23 @@ def _write(path: Path, report: Report) -> None:
 
 
 def _read_others(directory: Path, own: Path | None) -> list[Report]:
-    return [_read(path) for path in directory.glob(_report_name("*")) if path != own]
+    reports = (_read(path) for path in directory.glob(_report_name("*")) if path != own)
+    return [report for report in reports if report is not None]
 
 
-def _read(path: Path) -> Report:
-    document = orjson.loads(path.read_bytes())
+def _read(path: Path) -> Report | None:
+    """What a worker has told; None where it has not yet."""
+    try:
+        document = orjson.loads(path.read_bytes())
+    except OSError:
+        return None
     return Report(**{**document, "streams": [Seen(**stream) for stream in document["streams"]]})
+
+
+def _has_failed(task: asyncio.Task[Any]) -> bool:
+    """Whether a stream ended by a fault of ours, and not because its client left or takes nothing."""
+    error = None if task.cancelled() else task.exception()
+    return error is not None and not isinstance(error, ConnectionError)
 
 
 def _joined(reports: Iterable[Report]) -> Report:

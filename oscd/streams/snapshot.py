@@ -21,14 +21,16 @@ PAGE_BYTES = 32 * 1024
 
 Shown = tuple[Entry, bytes | None]
 
-# Reads a page in a short view; takes the bytes it may return, too.
-ReadPage = Callable[[Callable[[Reading[sqlite3.Connection]], Page], int], Awaitable[Page]]
+# Reads a page in a short view, None where that cannot be done now; takes the bytes it may return, too.
+ReadPage = Callable[[Callable[[Reading[sqlite3.Connection]], Page], int], Awaitable[Page | None]]
 
 
 async def entries_at(
     read: ReadPage, wanted: StreamFilter, offset: int, cipher: Cipher | None
 ) -> AsyncIterator[list[Shown]]:
-    """Pages of entries with their values, None where the cipher does not open them; a page may be empty.
+    """Pages of entries with their values, None where the cipher does not open them.
+
+    A page may be empty, as it is where the log could not be read: whoever takes it has a turn, and asks again.
 
     Args:
         offset: The cut.
@@ -46,6 +48,9 @@ async def entries_at(
             ),
             LARGE_READ_BYTES,
         )
+        if page is None:
+            yield []
+            continue
         values: dict[int, bytes] = {}
         if cipher is not None:
             ours = [found for found in page.found if found[0].key_id in (None, cipher.key_id)]

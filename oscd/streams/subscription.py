@@ -1,33 +1,37 @@
 """Owns one stream: from where it starts, over everything it is told, to its end.
 
-It stands somewhere in the log and holds nothing else: no queue, at most one page of headers and one chunk of text.
-Must not know HTTP, nor who else subscribes.
+It stands somewhere in the log and has no queue: it holds at most one page of headers, and one chunk of text or one
+value. Must not know HTTP, nor who else subscribes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import sqlite3
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Protocol, TypeVar
 
-from oscd.errors import NotAuthorized, Unavailable
+from oscd.errors import LogCorrupt, NotAuthorized, OscdError, Unavailable
 from oscd.events.cipher import Cipher
 from oscd.events.event import EventType
 from oscd.events.log import EventLog, Reading
-from oscd.events.position import Position, PositionUnreadable, decode_position
+from oscd.events.position import MAX_ENCODED, Position, PositionUnreadable, decode_position
 from oscd.feed.frame import StreamFilter
 from oscd.feed.place import NoPlace, Place, place_at_head, place_of
 from oscd.feed.tail import Tail, Told
+from oscd.listing import LARGE_READ_BYTES
 from oscd.projections.entry import entry_after
 from oscd.streams import sse
 from oscd.streams.snapshot import entries_at
 from oscd.values import open_value
+
+_log = logging.getLogger("oscd.streams")
 
 HOLD_SECONDS: Final = 10.0
 """How long a reader is held whose position this node has not reached yet."""
@@ -43,6 +47,9 @@ CHUNK_EVENTS: Final = 64
 
 SLICE_BYTES: Final = 64 * 1024
 
+VALUES_AT_ONCE: Final = 4
+"""Streams of a worker that open a value at one time."""
+
 Result = TypeVar("Result")
 
 
@@ -52,6 +59,14 @@ class End(Enum):
     SHUTDOWN = "shutdown"
     TICKET_EXPIRED = "ticket_expired"
     API_KEY_REMOVED = "api_key_removed"
+
+
+class Reset(Enum):
+    """Why a reader goes on from the head, and may have missed something; the reason its `reset` gives."""
+
+    UNREADABLE = "unreadable"
+    UNREACHABLE = "unreachable"
+    CONTRADICTED = "contradicted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +96,8 @@ class Feed:
     Attributes:
         keepalive_seconds: After so long without a frame a stream shows that it lives.
         opened: Told how many values were opened for a reader.
+        values: Held while a stream reads and opens one; the same for all, so that a large value that many of them
+            want is not in memory for each of them at one time.
     """
 
     log: EventLog[sqlite3.Connection]
@@ -88,6 +105,7 @@ class Feed:
     keepalive_seconds: float
     opened: Callable[[int], None]
     hold_seconds: float = HOLD_SECONDS
+    values: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(VALUES_AT_ONCE))
 
 
 class Account(Protocol):
@@ -132,7 +150,8 @@ class Subscription:
         self._place = Place(0, "")
         self._held: Position | None = None
         self._is_held_enough = False
-        self._reset: str | None = None
+        self._has_met_damage = False
+        self._reset: Reset | None = None
         self._is_inside_write = False
         self._proved = proved
         self._waiting: asyncio.Future[None] | None = None
@@ -158,7 +177,7 @@ class Subscription:
         try:
             position = None if self.wanted.resume is None else decode_position(self.wanted.resume)
         except PositionUnreadable:
-            position, self._reset = None, "unreadable"
+            position, self._reset = None, Reset.UNREADABLE
         head, found = await self._feed.log.read(
             lambda reading: (
                 place_at_head(reading),
@@ -169,7 +188,7 @@ class Subscription:
         if isinstance(found, Place):
             self._place = found
         elif found is NoPlace.CONTRADICTED:
-            self._reset = found.value
+            self._reset = Reset.CONTRADICTED
         elif found is NoPlace.NOT_YET:
             self._held = position
         self._feed.tail.attach(self.wake, head)
@@ -209,10 +228,15 @@ class Subscription:
     async def _opening(self) -> AsyncIterator[bytes]:
         least, most = RETRY_MILLISECONDS
         first = sse.opening(least + secrets.randbelow(most - least + 1))
-        at = self._place.at if self._held is None else self.wanted.resume
-        if self._reset is not None or (self.wanted.from_snapshot and self.wanted.resume is None):
-            at = None  # Who is cut off before the `reset`, or the bookmark, must not take what follows for all.
-        yield first + sse.connected(self.id, self.wanted.filter, now_microseconds(), at)
+        yield first + sse.connected(self.id, self.wanted.filter, now_microseconds(), self._starts_at())
+
+    def _starts_at(self) -> str | None:
+        """Where it starts, as `connected` says it: whoever is cut off right then comes back to the same start."""
+        if self._held is not None or self._reset is not None:
+            return _repeatable(self.wanted.resume)
+        if self.wanted.from_snapshot and self.wanted.resume is None:
+            return None  # Who is cut off before the bookmark has to start over.
+        return self._place.at
 
     async def _start(self) -> AsyncIterator[bytes]:
         """What comes between `connected` and the changes."""
@@ -220,7 +244,7 @@ class Subscription:
             async for part in self._hold(self._held):
                 yield part
         if self._reset is not None:
-            yield sse.event("reset", {"reason": self._reset}, self._place.at)
+            yield sse.event("reset", {"reason": self._reset.value}, self._place.at)
         elif self.wanted.from_snapshot and self.wanted.resume is None:
             async for part in self._snapshot():
                 yield part
@@ -229,18 +253,28 @@ class Subscription:
         """Wait until this node has what the reader has been told elsewhere; else the reader starts from the head."""
         self._timers["hold"] = self._loop.call_later(self._feed.hold_seconds, self._give_up)
         while self.ending is None:
-            head, found = await self._read(
-                lambda reading: (place_at_head(reading), place_of(reading, position))
-            )
-            if isinstance(found, Place):
-                self._place = found
-                return
-            if found is NoPlace.CONTRADICTED or self._is_held_enough:
-                self._place, self._reset = head, found.value
-                return
+            # Only when the tail says that it is worth a look: held readers must not read the log with each commit.
+            if self._is_held_enough or self._feed.tail.may_cover(position):
+                looked = await self._read(
+                    lambda reading: (place_at_head(reading), place_of(reading, position))
+                )
+                if looked is not None and self._has_found(*looked):
+                    return
             await self._sleep()
             if self._is_quiet():
-                yield self._keep_alive(self.wanted.resume)
+                yield self._keep_alive(_repeatable(self.wanted.resume))
+
+    def _has_found(self, head: Place, found: Place | NoPlace) -> bool:
+        """Whether a held reader has its place now, be it the head."""
+        if isinstance(found, Place):
+            self._place = found
+        elif found is NoPlace.CONTRADICTED or self._is_held_enough:
+            self._place = head
+            is_contradicted = found is NoPlace.CONTRADICTED
+            self._reset = Reset.CONTRADICTED if is_contradicted else Reset.UNREACHABLE
+        else:
+            return False
+        return True
 
     def _give_up(self) -> None:
         # Not told by the clock: a timer may come a moment early, and nothing else would wake it for long.
@@ -266,9 +300,8 @@ class Subscription:
                 if part := b"".join([self._text(one, None) for one in told]):
                     yield part
             else:
-                for one in told:
-                    if part := self._text(one, await self._value(one, self.wanted.cipher)):
-                        yield part
+                async for part in self._with_values(told, self.wanted.cipher):
+                    yield part
             if self._is_quiet():
                 yield self._keep_alive(self._place.at)
 
@@ -276,14 +309,34 @@ class Subscription:
         """What comes after its place, which moves past it; nothing when it was woken for something else."""
         recent = self._feed.tail.recent(self._place)
         if recent is None:
-            told, self._place = await self._patiently(lambda: self._feed.tail.reread(self._place))
-            return told
-        if not recent:
+            reread = await self._patiently(lambda: self._feed.tail.reread(self._place))
+            if reread is None:
+                return ()
+            told, self._place = reread
+        elif recent:
+            told = recent[:CHUNK_EVENTS]
+            self._place = Place(told[-1].offset, told[-1].at)
+        else:
             await self._sleep()
             return ()
-        told = recent[:CHUNK_EVENTS]
-        self._place = Place(told[-1].offset, told[-1].at)
+        self._account.moved()
         return told
+
+    async def _with_values(self, told: Sequence[Told], cipher: Cipher) -> AsyncIterator[bytes]:
+        for one in told:
+            value_json = None
+            while self.ending is None:
+                try:
+                    value_json = await self._value(one, cipher)
+                    break
+                except Unavailable:
+                    await asyncio.sleep(TROUBLE_SECONDS)
+                if self._is_quiet():
+                    yield self._keep_alive(None)  # Its place is past events that it was not sent yet.
+            if self.ending is not None:
+                return
+            if part := self._text(one, value_json):
+                yield part
 
     def _text(self, told: Told, value_json: bytes | None) -> bytes:
         """What an event is to this reader: a frame, or nothing, or the end of a write it was told a part of."""
@@ -297,18 +350,30 @@ class Subscription:
         return b""
 
     async def _value(self, told: Told, cipher: Cipher) -> bytes | None:
-        """The value an event left, where it left one, this reader wants it and its key opens it."""
+        """The value an event left, where it left one, this reader wants it and its key opens it.
+
+        Raises:
+            Unavailable: The log cannot be read right now.
+        """
         frame = told.frame
         if frame is None or frame.effect is EventType.DELETED or not self.wanted.filter.matches(frame):
             return None
         if frame.event.key_id not in (None, cipher.key_id):
             return None
-        recorded = await self._read(lambda reading: reading.event_at(told.offset))
-        assert recorded is not None
-        try:
-            value_json = await open_value(cipher, entry_after(recorded), recorded.body)
-        except NotAuthorized:
-            return None  # An imported one of somebody else: only trying tells.
+        async with self._feed.values:
+            recorded = await self._feed.log.read(
+                lambda reading: reading.event_at(told.offset), size=LARGE_READ_BYTES
+            )
+            if recorded is None:
+                return None
+            try:
+                value_json = await open_value(cipher, entry_after(recorded), recorded.body)
+            except NotAuthorized:
+                return None  # An imported one of somebody else: only trying tells.
+            except LogCorrupt as damage:
+                # A stream that ended here would come back to this very event, again and again.
+                _log.error("the value at offset %d is told as null: %s", told.offset, damage)
+                return None
         self._opened(1)
         return value_json
 
@@ -350,16 +415,28 @@ class Subscription:
                 self._waiting = None
         self._is_awake = False
 
-    async def _read(self, function: Callable[[Reading[sqlite3.Connection]], Result], size: int = 0) -> Result:
+    async def _read(
+        self, function: Callable[[Reading[sqlite3.Connection]], Result], size: int = 0
+    ) -> Result | None:
         return await self._patiently(lambda: self._feed.log.read(function, size=size))
 
-    async def _patiently(self, read: Callable[[], Awaitable[Result]]) -> Result:
-        """Read the log; while it cannot be read, the reader keeps its place."""
-        while True:
-            try:
-                return await read()
-            except Unavailable:
-                await asyncio.sleep(TROUBLE_SECONDS)
+    async def _patiently(self, read: Callable[[], Awaitable[Result]]) -> Result | None:
+        """Read the log; None, after a pause, where it cannot be read: the reader keeps its place meanwhile."""
+        try:
+            return await read()
+        except OscdError as trouble:
+            # Of ordinary trouble the tail tells, once for all readers; of damage it passed long ago it does not.
+            if isinstance(trouble, LogCorrupt) and not self._has_met_damage:
+                _log.error("a stream waits for the log: %s", trouble)
+                self._has_met_damage = True
+            await asyncio.sleep(TROUBLE_SECONDS)
+            return None
+
+
+def _repeatable(resume: str | None) -> str | None:
+    """What a reader asked to resume from, where it can be said back in an `id` without becoming anything else."""
+    fits = resume is not None and resume.isascii() and resume.isprintable() and len(resume) <= MAX_ENCODED
+    return resume if fits else None
 
 
 def now_microseconds() -> int:

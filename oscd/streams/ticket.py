@@ -14,9 +14,8 @@ import hmac
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import orjson
@@ -26,9 +25,6 @@ from oscd.feed.frame import StreamFilter
 
 MAX_TICKET: Final = 4096
 """Characters; the longest names give some 2 700."""
-
-STRETCHED_KEYS: Final = 64
-"""Stretched API keys kept; a node accepts a few."""
 
 ROUNDS: Final = 480_000
 """Of PBKDF2-HMAC-SHA256, as for user keys: 50 ms, once per API key and worker."""
@@ -43,12 +39,21 @@ class Ticket:
 
     Attributes:
         expires_at: Whole seconds since 1970; the stream ends then.
-        api_key: Whose grant it is; None where no API key is required.
+        credential: Of the API key whose grant it is; None where no API key is required.
     """
 
     wanted: StreamFilter
     expires_at: int
-    api_key: bytes | None = field(repr=False)
+    credential: bytes | None
+
+    def require(self, asked: StreamFilter) -> None:
+        """Refuse filters other than its own; none at all stand for its own.
+
+        Raises:
+            Forbidden: It was issued for others.
+        """
+        if asked not in (StreamFilter(), self.wanted):
+            raise Forbidden("ticket: it was issued for other filters; ask for one for these.")
 
 
 class Tickets:
@@ -64,8 +69,7 @@ class Tickets:
         self._base = hashlib.sha256(_PURPOSE + salt).digest()
         self._clock = clock
         self._rounds = rounds
-        self._stretched: OrderedDict[bytes, bytes] = OrderedDict()
-        self._stretching = asyncio.Lock()
+        self._stretched: dict[bytes, asyncio.Future[bytes]] = {}
 
     async def issue(self, wanted: StreamFilter, seconds: int, api_key: bytes | None) -> tuple[str, int]:
         """Make a ticket; gives it and when it expires, in seconds since 1970."""
@@ -74,49 +78,54 @@ class Tickets:
         signature = _sign(await self._key(api_key), contents)
         return f"{_VERSION}.{_text(contents)}.{_text(signature)}", expires_at
 
-    async def redeem(self, text: str, asked: StreamFilter, api_keys: Sequence[bytes]) -> Ticket:
+    async def redeem(self, text: str, api_keys: Sequence[bytes]) -> Ticket:
         """What a ticket opens.
 
         Args:
-            asked: What the stream is asked to filter; nothing stands for what the ticket says.
             api_keys: Those accepted now; empty where none is required.
 
         Raises:
-            Forbidden: It is not one of ours, has expired, or is for other filters.
+            Forbidden: It is not one of ours, or has expired.
         """
         contents, signature = _parts(text)
+        self._forget_all_but(api_keys)
         for api_key in api_keys or (None,):
             if hmac.compare_digest(_sign(await self._key(api_key), contents), signature):
                 break
         else:
             raise Forbidden("ticket: it was not issued here, or its API key is gone; ask for a new one.")
         expires_at, key, environment, category = orjson.loads(contents)
-        ticket = Ticket(StreamFilter(key, environment, category), expires_at, api_key)
-        if self._clock() >= ticket.expires_at:
+        if self._clock() >= expires_at:
             raise Forbidden("ticket: it has expired; ask for a new one at POST /sse/tickets.")
-        if asked not in (StreamFilter(), ticket.wanted):
-            raise Forbidden("ticket: it was issued for other filters; ask for one for these.")
-        return ticket
+        return Ticket(
+            StreamFilter(key, environment, category),
+            expires_at,
+            None if api_key is None else credential(api_key),
+        )
 
     async def _key(self, api_key: bytes | None) -> bytes:
+        """The key that signs; stretched once, however many ask, and whether or not they wait for it."""
         if api_key is None:
             return self._base
         name = credential(api_key)
-        async with self._stretching:
-            key = self._stretched.get(name)
-            if key is None:
-                key = await asyncio.to_thread(
-                    hashlib.pbkdf2_hmac, "sha256", api_key, self._base, self._rounds
-                )
-            self._stretched[name] = key
-            self._stretched.move_to_end(name)
-            if len(self._stretched) > STRETCHED_KEYS:
-                self._stretched.popitem(last=False)
-            return key
+        stretched = self._stretched.get(name)
+        if stretched is None:
+            stretched = asyncio.get_running_loop().run_in_executor(
+                None, hashlib.pbkdf2_hmac, "sha256", api_key, self._base, self._rounds
+            )
+            self._stretched[name] = stretched
+        # A caller that leaves must not take it with it: the next would begin anew, as often as callers leave.
+        return await asyncio.shield(stretched)
+
+    def _forget_all_but(self, api_keys: Sequence[bytes]) -> None:
+        """Keep what the accepted keys were stretched to, so that there are never more than those."""
+        accepted = {credential(api_key) for api_key in api_keys}
+        for name in self._stretched.keys() - accepted:
+            del self._stretched[name]
 
 
 def credential(api_key: bytes) -> bytes:
-    """A name for an API key, so that a stream need not hold the key itself."""
+    """A name for an API key: what a stream is remembered to have been opened by."""
     return hashlib.sha256(api_key).digest()
 
 

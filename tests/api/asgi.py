@@ -99,6 +99,7 @@ class Opened(Answer):
         self.stream = SseStream()
         self.leaves = asyncio.Event()
         self.task: asyncio.Task[None]
+        self.scope: dict[str, Any] = {}
 
     async def send(self, message: Message) -> None:
         await super().send(message)
@@ -185,7 +186,7 @@ class Site:
         async def receive() -> Message:
             return next(sending, None) or await opened.receive()
 
-        scope = http_scope(method, f"/sse/subscribe{query}", headers, user_key)
+        opened.scope = scope = http_scope(method, f"/sse/subscribe{query}", headers, user_key)
         opened.task = asyncio.get_running_loop().create_task(self.app(scope, receive, opened.send))
         self.opened.append(opened)
         await eventually(lambda: opened.stream.events or opened.ended or opened.task.done(), PATIENCE)

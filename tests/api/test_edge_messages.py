@@ -7,6 +7,7 @@ from typing import Any
 from oscd.api.edge import Edge, Message, Receive, Scope, Send
 from oscd.api.guard import Guard
 from oscd.api.throttle import FailureThrottle
+from oscd.streams.ticket import Tickets
 
 HEADERS = [
     (b"host", b"localhost"),
@@ -52,6 +53,7 @@ async def bodies(framework: Framework, method: str = "GET") -> list[tuple[bytes,
         max_body_bytes=1024,
         log=lambda **_: None,
         count=lambda *_: None,
+        redeem=Tickets(bytes(64)).redeem,
     )
     await edge(scope_of(method), receive, send)
     return [(message["body"], message["more_body"]) for message in sent[1:]]

@@ -14,6 +14,7 @@ from oscd.api import edge as edge_module
 from oscd.api.edge import Edge, Message, Receive, Scope, Send
 from oscd.api.guard import Guard
 from oscd.api.throttle import FailureThrottle
+from oscd.streams.ticket import Tickets
 from tests.api.asgi import OTHER_KEY, USER_KEY, Answer, Site, assert_problem, http_scope, opened_site
 
 API_KEY = "an-api-key-of-this-test"
@@ -268,5 +269,6 @@ async def ask_edge(framework: edge_module.App, calls: list[tuple[str, str, int, 
         max_body_bytes=1024,
         log=lambda **_: None,
         count=count,
+        redeem=Tickets(bytes(64)).redeem,
     )
     await edge(http_scope("GET", "/"), receive, Answer().send)

@@ -351,7 +351,7 @@ async def test_a_ticket_opens_nothing_but_its_stream(guarded: Site) -> None:
         assert answered.status == 403, (method, target)
     for query in ("&key=other", "&key=k&environment=e", "&environment=e"):
         assert "other filters" in refused(await guarded.subscribe(f"?ticket={ticket}{query}"), 403)
-    assert (await guarded.ask("POST", f"/sse/subscribe?ticket={ticket}")).status in (403, 405)
+    assert (await guarded.ask("POST", f"/sse/subscribe?ticket={ticket}")).status == 403
 
 
 @pytest.mark.parametrize(
@@ -366,7 +366,27 @@ async def test_what_is_no_ticket_opens_nothing(guarded: Site, query: str) -> Non
 async def test_a_ticket_given_twice_is_refused(guarded: Site) -> None:
     """Two tickets are no ticket."""
     ticket = await ticket_for(guarded)
-    assert (await guarded.subscribe(f"?ticket={ticket}&ticket={ticket}")).status in (403, 422)
+    assert "given once" in refused(await guarded.subscribe(f"?ticket={ticket}&ticket={ticket}"), 403)
+
+
+@pytest.mark.parametrize("rest", ["&values=nope", f"&environment={'e' * 101}", "&values=true", "&from=x"])
+async def test_a_ticket_is_judged_before_anything_else(guarded: Site, rest: str) -> None:
+    """403 comes before 401 and 422: who may not ask is not told what else is wrong."""
+    twice = [("x-user-key", USER_KEY), ("x-user-key", USER_KEY)]
+    refused(await guarded.subscribe(f"?ticket=v1.AA.AA{rest}", user_key=None), 403)
+    refused(await guarded.subscribe(f"?ticket=v1.AA.AA{rest}", *twice, user_key=None), 403)
+
+
+async def test_a_stream_keeps_no_key_in_memory(guarded: Site) -> None:
+    """A stream may last for days: what the request showed is let go of once it is open."""
+    opened = await guarded.subscribe("?values=true", WITH_KEY, user_key=USER_KEY)
+    shown = json.dumps([[str(part) for part in header] for header in opened.scope["headers"]])
+    assert USER_KEY not in shown
+    assert API_KEY.decode() not in shown
+    entry = {"key": "k", "value": "v", "environment": "e"}
+    assert (await guarded.ask("POST", "/configs", WITH_KEY, body=entry)).status == 201
+    (event,) = await opened.has("created")
+    assert event.data["data"] == {"value": "v"}
 
 
 async def test_where_both_are_shown_both_must_be_good(guarded: Site) -> None:

@@ -111,6 +111,15 @@ async def test_a_key_is_recalled_only_after_it_was_remembered(ring: KeyRing) -> 
     assert ring.recall("user-key-2") is None
 
 
+async def test_a_key_can_be_remembered_later_without_being_kept_until_then(ring: KeyRing) -> None:
+    """Who will only know later whether a key opens anything need not hold the key meanwhile."""
+    remember = ring.remember_later("user-key-1", await ring.derive("user-key-1"))
+    assert "user-key-1" not in repr(remember)
+    assert ring.recall("user-key-1") is None
+    remember()
+    assert ring.recall("user-key-1") is not None
+
+
 async def test_a_remembered_key_expires_after_its_last_use(ring: KeyRing, clock: Clock) -> None:
     """A cipher is forgotten 15 minutes after it was last used, not after it was made."""
     cipher = await ring.derive("user-key-1")

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -155,17 +156,12 @@ async def test_a_reader_who_is_ahead_of_this_node_is_held_until_it_has_caught_up
 async def test_a_wake_while_a_held_reader_looks_is_not_lost(site: Site) -> None:
     """What arrives just after the log was read is looked for at once, not at the end of the hold."""
     one = draft("there", stamp=1_000)
-    client = site.client(resume=ahead_of(await site.position(), mark_of_first(one)))
-    client.takes.clear()
-    await client.has("connected")
-    await eventually(lambda: site.log.reads == 2)
 
     async def arrive() -> None:
         await site.ingest(one)
-        await eventually(lambda: site.tail.head == 1)
 
     site.log.meanwhile = arrive
-    client.takes.set()
+    client = site.client(resume=ahead_of(await site.position(), mark_of_first(one)))
     await eventually(lambda: client.subscription is not None and client.subscription._place.offset == 1)
     await site.put("after")
     await client.has("created")
@@ -198,7 +194,7 @@ async def test_a_position_that_is_not_reached_in_time_is_reset(tmp_path: Path) -
     async with opened_site(tmp_path, Options(hold_seconds=0.02)) as site:
         client = await site.connected(resume=ahead_of(await site.position(), Mark(1, bytes(4))))
         (reset,) = await client.has("reset")
-        assert (reset.data, reset.at) == ({"reason": "not yet"}, await site.position())
+        assert (reset.data, reset.at) == ({"reason": "unreachable"}, await site.position())
         await site.put("k")
         await client.has("created")
         assert client.stream.kinds() == ["connected", "reset", "created"]
@@ -215,24 +211,28 @@ async def test_a_held_position_that_turns_out_another_is_reset(site: Site) -> No
 
 @pytest.mark.parametrize("from_snapshot", [False, True])
 @pytest.mark.parametrize(
-    ("resume", "reason"),
+    ("resume", "reason", "is_said_back"),
     [
-        ("no position", "unreadable"),
-        ("é\x85", "unreadable"),
-        ("A" * 5000, "unreadable"),
-        (None, "contradicted"),
+        ("no position", "unreadable", True),
+        ("é\x85", "unreadable", False),
+        ("A" * 5000, "unreadable", False),
+        (None, "contradicted", True),
     ],
 )
 async def test_a_position_that_cannot_be_resumed_is_reset_at_once(
-    site: Site, resume: str | None, reason: str, from_snapshot: bool
+    site: Site, resume: str | None, reason: str, is_said_back: bool, from_snapshot: bool
 ) -> None:
-    """Unreadable, or of a numbering that was issued twice: `reset`, then from the head, which both ids name."""
+    """Unreadable, or of a numbering that was issued twice: `reset`, then from the head.
+
+    `connected` repeats what it came with, as far as an `id` can: who is cut off before the `reset` gets it again.
+    """
     recorded = await site.put("before")
     forged = Position({recorded.event.origin.incarnation: Mark(1, bytes(4))}).encode()
     client = await site.connected(resume=resume or forged, from_snapshot=from_snapshot)
     (reset,) = await client.has("reset")
     assert reset.data == {"reason": reason}
-    assert {event.at for event in client.stream.events} == {await site.position()}
+    assert reset.at == await site.position()
+    assert client.stream.events[0].at == ((resume or forged) if is_said_back else None)
     await site.put("after")
     await client.has("created")
     assert client.stream.kinds() == ["connected", "reset", "created"]
@@ -514,6 +514,48 @@ async def test_a_stream_survives_that_the_log_cannot_be_read(
         assert len(clients[1].stream.of_kind("snapshot")) == 10
         values = [event.data["data"] for event in await clients[2].has("created", 10)]
         assert values == [{"value": "v"}] * 10
+
+
+async def test_a_stream_lives_and_ends_while_the_log_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keep-alives go on whatever a reader waits for, and a removed API key ends it all the same."""
+    monkeypatch.setattr("oscd.streams.subscription.TROUBLE_SECONDS", 0.005)
+    options = Options(window_events=2, keepalive_seconds=0.01)
+    async with opened_site(tmp_path, options) as site:
+        start = await site.position()
+        for number in range(10):
+            await site.put(f"k{number}")
+        clients = [
+            site.client(resume=start, credential=b"c"),
+            site.client(from_snapshot=True, credential=b"c"),
+            site.client(cipher=OWN, resume=start, credential=b"c"),
+        ]
+        for client in clients:
+            client.takes.clear()
+            await client.has("connected")
+        site.log.trouble = Unavailable("the disk reports errors")
+        for client in clients:
+            client.takes.set()
+        for client in clients:
+            await eventually(lambda: len(client.stream.comments) >= 4)  # noqa: B023
+        site.registry.revoke(())
+        for client in clients:
+            await client.task
+            assert client.stream.events[-1].data == {"reason": "api_key_removed"}
+
+
+async def test_a_damaged_value_is_told_as_null_and_does_not_end_the_stream(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else its reader would come back to it again and again, and never get past it."""
+    client = await site.connected(cipher=OWN)
+    # Sealed for another entry: its key id says that this key opens it, and it does not.
+    await site.write(replace(draft("damaged"), body=draft("another").body))
+    await site.put("whole", b"1")
+    values = [event.data["data"] for event in await client.has("created", 2)]
+    assert values == [None, {"value": 1}]
+    assert "told as null" in caplog.text
 
 
 async def test_a_stream_is_refused_while_the_log_cannot_be_read(site: Site) -> None:

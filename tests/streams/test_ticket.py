@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from hashlib import pbkdf2_hmac
 
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 
 from oscd.errors import Forbidden
 from oscd.feed.frame import StreamFilter
-from oscd.streams.ticket import MAX_TICKET, STRETCHED_KEYS, Ticket, Tickets, credential
+from oscd.streams.ticket import MAX_TICKET, Ticket, Tickets, credential
+from tests.support.waiting import PATIENCE
 
 SALT, OTHER_SALT = bytes(64), b"\1" * 64
 KEY, OTHER = b"api-key-one", b"api-key-two"
@@ -42,7 +44,7 @@ async def refused(
 ) -> str:
     """Redeem what must be refused; gives what the caller is told."""
     with pytest.raises(Forbidden) as refusal:
-        await (tickets or tickets_of()).redeem(text, asked, keys or (KEY,))
+        (await (tickets or tickets_of()).redeem(text, keys or (KEY,))).require(asked)
     return refusal.value.detail
 
 
@@ -54,8 +56,9 @@ async def test_a_ticket_opens_what_it_was_issued_for(
     text, expires_at = await tickets_of().issue(wanted, seconds, api_key)
     accepted = [] if api_key is None else [OTHER, api_key]
     for asked in (NOTHING, wanted):
-        ticket = await tickets_of().redeem(text, asked, accepted)
-        assert ticket == Ticket(wanted, NOW + seconds, api_key)
+        ticket = await tickets_of().redeem(text, accepted)
+        ticket.require(asked)
+        assert ticket == Ticket(wanted, NOW + seconds, None if api_key is None else credential(api_key))
     assert expires_at == NOW + seconds
 
 
@@ -68,7 +71,7 @@ async def test_a_ticket_with_any_character_changed_is_refused() -> None:
             if other != text[place]:
                 forged = text[:place] + other + text[place + 1 :]
                 with pytest.raises(Forbidden):
-                    await tickets.redeem(forged, NOTHING, [KEY])
+                    await tickets.redeem(forged, [KEY])
 
 
 async def test_a_ticket_with_anything_added_or_missing_is_refused() -> None:
@@ -80,7 +83,7 @@ async def test_a_ticket_with_anything_added_or_missing_is_refused() -> None:
         forged += [text[:n] + more + text[n:] for n in range(len(text) + 1)]
     for one in forged:
         with pytest.raises(Forbidden):
-            await tickets.redeem(one, NOTHING, [KEY])
+            await tickets.redeem(one, [KEY])
 
 
 async def test_contents_that_were_not_signed_are_not_read() -> None:
@@ -108,7 +111,7 @@ async def test_a_ticket_that_is_too_long_is_refused() -> None:
     longest = StreamFilter("\U0001f511" * 255, "\U0001f511" * 100, "\U0001f511" * 100)
     text, _ = await tickets_of().issue(longest, 60, KEY)
     assert len(text) <= MAX_TICKET
-    assert (await tickets_of().redeem(text, NOTHING, [KEY])).wanted == longest
+    assert (await tickets_of().redeem(text, [KEY])).wanted == longest
     assert "not a ticket" in await refused("v1." + "A" * MAX_TICKET + ".A")
 
 
@@ -133,7 +136,7 @@ async def test_a_ticket_ends_at_its_time() -> None:
     tickets = tickets_of(clock=clock)
     text, expires_at = await tickets.issue(WANTED, 60, KEY)
     clock.now = expires_at - 0.001
-    await tickets.redeem(text, NOTHING, [KEY])
+    await tickets.redeem(text, [KEY])
     for now in (float(expires_at), expires_at + 1e6):
         clock.now = now
         assert "expired" in await refused(text, tickets=tickets)
@@ -143,9 +146,9 @@ async def test_a_ticket_dies_with_its_api_key() -> None:
     """Rotation: once the key that asked is accepted no more, its tickets open nothing; those of others do."""
     tickets = tickets_of()
     text, _ = await tickets.issue(WANTED, 60, KEY)
-    assert (await tickets.redeem(text, NOTHING, [KEY, OTHER])).api_key == KEY
+    assert (await tickets.redeem(text, [KEY, OTHER])).credential == credential(KEY)
     assert "its API key is gone" in await refused(text, NOTHING, OTHER, tickets=tickets)
-    assert (await tickets.redeem(text, NOTHING, [OTHER, KEY])).api_key == KEY
+    assert (await tickets.redeem(text, [OTHER, KEY])).credential == credential(KEY)
 
 
 async def test_a_ticket_of_another_cluster_is_refused() -> None:
@@ -154,7 +157,7 @@ async def test_a_ticket_of_another_cluster_is_refused() -> None:
         text, _ = await tickets_of(OTHER_SALT).issue(WANTED, 60, api_key)
         assert "not issued here" in await refused(text)
         with pytest.raises(Forbidden):
-            await tickets_of().redeem(text, NOTHING, [])
+            await tickets_of().redeem(text, [])
 
 
 async def test_a_ticket_of_a_keyless_node_opens_nothing_where_a_key_is_required() -> None:
@@ -163,8 +166,8 @@ async def test_a_ticket_of_a_keyless_node_opens_nothing_where_a_key_is_required(
     keyed, _ = await tickets_of().issue(WANTED, 60, KEY)
     assert "not issued here" in await refused(keyless)
     with pytest.raises(Forbidden):
-        await tickets_of().redeem(keyed, NOTHING, [])
-    assert (await tickets_of().redeem(keyless, NOTHING, [])).api_key is None
+        await tickets_of().redeem(keyed, [])
+    assert (await tickets_of().redeem(keyless, [])).credential is None
 
 
 async def test_a_key_is_stretched_once_however_many_ask(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,11 +181,39 @@ async def test_a_key_is_stretched_once_however_many_ask(monkeypatch: pytest.Monk
     monkeypatch.setattr("oscd.streams.ticket.hashlib.pbkdf2_hmac", counted)
     tickets = tickets_of()
     text, _ = await tickets.issue(WANTED, 60, KEY)
-    await asyncio.gather(*(tickets.redeem(text, NOTHING, [OTHER, KEY]) for _ in range(50)))
+    await asyncio.gather(*(tickets.redeem(text, [OTHER, KEY]) for _ in range(50)))
     assert sorted(stretched) == [KEY, OTHER]
-    for number in range(2 * STRETCHED_KEYS):
-        await tickets.issue(WANTED, 60, b"%d" % number)
-    assert len(tickets._stretched) == STRETCHED_KEYS
+    many = [b"%d" % number for number in range(100)]
+    for _ in range(2):
+        with pytest.raises(Forbidden):
+            await tickets.redeem(text, many)
+    assert sorted(stretched) == sorted([KEY, OTHER, *many])
+    assert (await tickets.redeem(text, [KEY])).wanted == WANTED
+    assert set(tickets._stretched) == {credential(KEY)}
+
+
+async def test_callers_that_leave_cause_no_second_stretching(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who sends a ticket and hangs up cannot make the node stretch the same key again and again."""
+    begun, go_on = threading.Event(), threading.Event()
+    stretched: list[bytes] = []
+
+    def slow(name: str, api_key: bytes, salt: bytes, rounds: int) -> bytes:
+        stretched.append(api_key)
+        begun.set()
+        go_on.wait(PATIENCE)
+        return pbkdf2_hmac(name, api_key, salt, rounds)
+
+    text, _ = await tickets_of().issue(WANTED, 60, KEY)
+    monkeypatch.setattr("oscd.streams.ticket.hashlib.pbkdf2_hmac", slow)
+    tickets = tickets_of()
+    for _ in range(5):
+        leaving = asyncio.create_task(tickets.redeem(text, [KEY]))
+        await asyncio.to_thread(begun.wait, PATIENCE)
+        leaving.cancel()
+        await asyncio.wait({leaving})
+    go_on.set()
+    assert (await tickets.redeem(text, [KEY])).wanted == WANTED
+    assert stretched == [KEY]
 
 
 async def test_a_ticket_shows_no_api_key() -> None:
@@ -190,5 +221,5 @@ async def test_a_ticket_shows_no_api_key() -> None:
     text, _ = await tickets_of().issue(WANTED, 60, KEY)
     assert KEY.decode() not in text
     assert KEY not in urlsafe_b64decode(text.split(".")[1] + "==")
-    assert KEY.decode() not in repr(await tickets_of().redeem(text, NOTHING, [KEY]))
+    assert KEY.decode() not in repr(await tickets_of().redeem(text, [KEY]))
     assert KEY not in credential(KEY)
