@@ -42,7 +42,8 @@ from oscd.feed.frame import StreamFilter
 from oscd.metrics.exposition import Exposition
 from oscd.streams import sse
 from oscd.streams.registry import Registry, Report
-from oscd.streams.subscription import Wanted, now_microseconds
+from oscd.streams.subscription import now_microseconds
+from oscd.streams.terms import Wanted
 from oscd.streams.ticket import Tickets, credential
 from oscd.times import rfc3339
 

@@ -21,7 +21,8 @@ from oscd.errors import Unavailable
 from oscd.events.event import EventType
 from oscd.streams import sse
 from oscd.streams.board import Board
-from oscd.streams.subscription import End, Feed, Subscription, Wanted, now_microseconds
+from oscd.streams.subscription import Feed, Subscription, now_microseconds
+from oscd.streams.terms import End, Wanted
 
 _log = logging.getLogger("oscd.streams")
 

@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
+from functools import partial
 from typing import Final, Protocol, TypeVar
 
 from oscd.errors import LogCorrupt, NotAuthorized, OscdError, Unavailable
@@ -22,13 +22,14 @@ from oscd.events.cipher import Cipher
 from oscd.events.event import EventType
 from oscd.events.log import EventLog, Reading
 from oscd.events.position import MAX_ENCODED, Position, PositionUnreadable, decode_position
-from oscd.feed.frame import StreamFilter
 from oscd.feed.place import NoPlace, Place, place_at_head, place_of
 from oscd.feed.tail import Tail, Told
 from oscd.listing import LARGE_READ_BYTES
 from oscd.projections.entry import entry_after
 from oscd.streams import sse
+from oscd.streams.pulse import Pulse
 from oscd.streams.snapshot import entries_at
+from oscd.streams.terms import End, Reset, Wanted
 from oscd.values import open_value
 
 _log = logging.getLogger("oscd.streams")
@@ -51,42 +52,6 @@ VALUES_AT_ONCE: Final = 4
 """Streams of a worker that open a value at one time."""
 
 Result = TypeVar("Result")
-
-
-class End(Enum):
-    """Why a stream is ended by this node; the reason its `goodbye` gives."""
-
-    SHUTDOWN = "shutdown"
-    TICKET_EXPIRED = "ticket_expired"
-    API_KEY_REMOVED = "api_key_removed"
-
-
-class Reset(Enum):
-    """Why a reader goes on from the head, and may have missed something; the reason its `reset` gives."""
-
-    UNREADABLE = "unreadable"
-    UNREACHABLE = "unreachable"
-    CONTRADICTED = "contradicted"
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a subscriber asks for.
-
-    Attributes:
-        resume: The position to go on from; None: from the head, or a snapshot.
-        from_snapshot: Whether the entries as they stand come first, where nothing is resumed.
-        cipher: Opens values; None where none are asked for.
-        credential: Of the API key that let it in (`ticket.credential`); None where none is required.
-        expires_at: When it must end, in seconds since 1970; None: never.
-    """
-
-    filter: StreamFilter
-    resume: str | None = None
-    from_snapshot: bool = False
-    cipher: Cipher | None = None
-    credential: bytes | None = None
-    expires_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +110,7 @@ class Subscription:
         self.ending: End | None = None
         self._feed = feed
         self._account = account
-        self._loop = asyncio.get_running_loop()
-        self._opened_at = self._quiet_since = self._loop.time()
+        self._pulse = Pulse(feed.keepalive_seconds)
         self._place = Place(0, "")
         self._held: Position | None = None
         self._is_held_enough = False
@@ -154,14 +118,11 @@ class Subscription:
         self._reset: Reset | None = None
         self._is_inside_write = False
         self._proved = proved
-        self._waiting: asyncio.Future[None] | None = None
-        self._is_awake = False
-        self._timers: dict[str, asyncio.TimerHandle] = {}
 
     @property
     def age(self) -> float:
         """Seconds since it was opened."""
-        return self._loop.time() - self._opened_at
+        return self._pulse.age
 
     @property
     def lag(self) -> int:
@@ -192,14 +153,15 @@ class Subscription:
         elif found is NoPlace.NOT_YET:
             self._held = position
         self._feed.tail.attach(self.wake, head)
-        self._arm()
+        self._pulse.start()
+        if self.wanted.expires_at is not None:
+            self._pulse.after(self.wanted.expires_at - time.time(), partial(self.end, End.TICKET_EXPIRED))
         self.has_begun = True
 
     def close(self) -> None:
         """Follow the log no more."""
         self._feed.tail.detach(self.wake)
-        for timer in self._timers.values():
-            timer.cancel()
+        self._pulse.close()
 
     def end(self, why: End) -> None:
         """Have it say goodbye and end."""
@@ -210,15 +172,13 @@ class Subscription:
     def wake(self) -> None:
         """Have it look what there is to do."""
         self._account.moved()
-        self._is_awake = True
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(None)
+        self._pulse.wake()
 
     async def parts(self) -> AsyncIterator[bytes]:
         """The stream, in pieces that end with a frame or belong to one that is large."""
         for phase in (self._opening, self._start, self._changes):
             async for part in phase():
-                self._quiet_since = self._loop.time()
+                self._pulse.spoke()
                 # The layers below copy what they are given.
                 for begin in range(0, len(part), SLICE_BYTES):
                     yield part[begin : begin + SLICE_BYTES]
@@ -251,7 +211,7 @@ class Subscription:
 
     async def _hold(self, position: Position) -> AsyncIterator[bytes]:
         """Wait until this node has what the reader has been told elsewhere; else the reader starts from the head."""
-        self._timers["hold"] = self._loop.call_later(self._feed.hold_seconds, self._give_up)
+        self._pulse.after(self._feed.hold_seconds, self._give_up)
         while self.ending is None:
             # Only when the tail says that it is worth a look: held readers must not read the log with each commit.
             if self._is_held_enough or self._feed.tail.may_cover(position):
@@ -260,8 +220,8 @@ class Subscription:
                 )
                 if looked is not None and self._has_found(*looked):
                     return
-            await self._sleep()
-            if self._is_quiet():
+            await self._pulse.sleep()
+            if self._pulse.is_quiet:
                 yield self._keep_alive(_repeatable(self.wanted.resume))
 
     def _has_found(self, head: Place, found: Place | NoPlace) -> bool:
@@ -289,7 +249,7 @@ class Subscription:
                 return
             if page:
                 yield b"".join(sse.snapshot(entry, value) for entry, value in page)
-            elif self._is_quiet():
+            elif self._pulse.is_quiet:
                 yield self._keep_alive(None)
         yield sse.event("bookmark", {}, cut.at)
 
@@ -302,7 +262,7 @@ class Subscription:
             else:
                 async for part in self._with_values(told, self.wanted.cipher):
                     yield part
-            if self._is_quiet():
+            if self._pulse.is_quiet:
                 yield self._keep_alive(self._place.at)
 
     async def _next(self) -> Sequence[Told]:
@@ -317,7 +277,7 @@ class Subscription:
             told = recent[:CHUNK_EVENTS]
             self._place = Place(told[-1].offset, told[-1].at)
         else:
-            await self._sleep()
+            await self._pulse.sleep()
             return ()
         self._account.moved()
         return told
@@ -331,7 +291,7 @@ class Subscription:
                     break
                 except Unavailable:
                     await asyncio.sleep(TROUBLE_SECONDS)
-                if self._is_quiet():
+                if self._pulse.is_quiet:
                     yield self._keep_alive(None)  # Its place is past events that it was not sent yet.
             if self.ending is not None:
                 return
@@ -386,34 +346,6 @@ class Subscription:
     def _keep_alive(self, at: str | None) -> bytes:
         self._account.kept_alive()
         return sse.keep_alive(now_microseconds(), at)
-
-    def _is_quiet(self) -> bool:
-        return self._loop.time() >= self._quiet_since + self._feed.keepalive_seconds
-
-    def _arm(self) -> None:
-        """Set the clock that wakes it for keep-alives, and the one that ends it."""
-        self._tick()
-        if self.wanted.expires_at is not None:
-            left = self.wanted.expires_at - time.time()
-            self._timers["end"] = self._loop.call_later(max(0, left), self.end, End.TICKET_EXPIRED)
-
-    def _tick(self) -> None:
-        # One timer that looks again, not one that is set anew with every frame.
-        due = self._quiet_since + self._feed.keepalive_seconds
-        if self._loop.time() >= due:
-            self.wake()
-            due = self._loop.time() + self._feed.keepalive_seconds
-        self._timers["keep-alive"] = self._loop.call_at(due, self._tick)
-
-    async def _sleep(self) -> None:
-        """Wait to be woken; not at all if that happened since the last time."""
-        if not self._is_awake:
-            self._waiting = self._loop.create_future()
-            try:
-                await self._waiting
-            finally:
-                self._waiting = None
-        self._is_awake = False
 
     async def _read(
         self, function: Callable[[Reading[sqlite3.Connection]], Result], size: int = 0

@@ -27,7 +27,8 @@ from oscd.feed.tail import Tail
 from oscd.projections.sqlite import SqliteProjections
 from oscd.streams.board import Board
 from oscd.streams.registry import Registry
-from oscd.streams.subscription import Feed, Subscription, Wanted
+from oscd.streams.subscription import Feed, Subscription
+from oscd.streams.terms import Wanted
 from tests.streams.reading import SseEvent, SseStream
 from tests.support.waiting import eventually
 

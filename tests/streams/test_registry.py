@@ -12,7 +12,7 @@ from oscd.errors import Unavailable
 from oscd.feed.frame import StreamFilter
 from oscd.streams.board import Board
 from oscd.streams.registry import Registry
-from oscd.streams.subscription import Wanted
+from oscd.streams.terms import Wanted
 from oscd.streams.ticket import credential
 from tests.streams.site import EVERYTHING, Client, Counts, Options, Site, opened_site
 from tests.support.waiting import PATIENCE, eventually
@@ -87,7 +87,9 @@ async def test_a_stream_that_ends_in_any_way_frees_its_place(site: Site, way: st
     remaining = 0 if way == "goodbye" else 2
     assert site.registry.active == len(site.tail._readers) == remaining
     assert clients[0].subscription is not None
-    assert all(timer.cancelled() for timer in clients[0].subscription._timers.values())
+    pulse = clients[0].subscription._pulse
+    assert pulse._beat is not None
+    assert all(timer.cancelled() for timer in (pulse._beat, *pulse._alarms))
     assert site.counts.times("subscribed") == 3
     if way == "fault":
         assert isinstance(clients[0].task.exception(), AttributeError)
