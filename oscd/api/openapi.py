@@ -238,7 +238,9 @@ def _answer(answer: Answer, refs: _Refs) -> _Json:
             schema = {"type": "array", "items": schema}
         written["content"] = {media_type: {"schema": schema}}
     elif answer.media_type is not None:
-        written["content"] = {answer.media_type: {"schema": {"type": "string"}}}
+        # A stream is no one string, and OpenAPI 3.1 has no words for what it is.
+        is_text = answer.media_type.startswith("text/plain")
+        written["content"] = {answer.media_type: {"schema": {"type": "string"}} if is_text else {}}
     return written
 
 

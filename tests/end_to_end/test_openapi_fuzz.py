@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from random import SystemRandom
 
+from oscd.api.guard import STREAM_PATH
 from tests.conftest import StartNode
 from tests.support.node import USER_KEY
 
@@ -27,7 +28,10 @@ CHECKS = (
 def test_no_request_the_document_allows_or_forbids_is_a_server_error(
     start_node: StartNode, tmp_path: Path
 ) -> None:
-    """Valid, invalid and chained requests, drawn from `/openapi.json`, all get answers that it describes."""
+    """Valid, invalid and chained requests, drawn from `/openapi.json`, all get answers that it describes.
+
+    But for the stream, which has no end: each would take the fuzzer its whole patience. It is judged elsewhere.
+    """
     node = start_node(OSC_WORKERS="2", OSC_API_KEY_REQUIRED="true", OSC_API_KEY=API_KEY)
     seed = SystemRandom().randrange(2**32)
     print(f"seed: {seed}")
@@ -36,6 +40,7 @@ def test_no_request_the_document_allows_or_forbids_is_a_server_error(
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{node.base_url}/openapi.json"),
             *("--url", node.base_url, "--seed", str(seed), "--max-examples", "20"),
             *("--max-time", str(MOST_SECONDS), "--checks", ",".join(CHECKS), "--continue-on-failure"),
+            *("--exclude-path", STREAM_PATH),
             *("-H", f"X-User-Key: {USER_KEY}", "-H", f"X-API-Key: {API_KEY}"),
             *("--generation-with-security-parameters", "false", "--generation-database", "none"),
             *("--no-color", "--warnings", "off"),
@@ -47,6 +52,8 @@ def test_no_request_the_document_allows_or_forbids_is_a_server_error(
         check=False,
     )
     assert fuzzer.returncode == 0, fuzzer.stdout + fuzzer.stderr
-    assert re.search(r"Selected: (\d+)/\1\n +Tested: \1\n", fuzzer.stdout), fuzzer.stdout
+    counted = re.search(r"Selected: (\d+)/(\d+)\n +Tested: \1\n", fuzzer.stdout)
+    assert counted, fuzzer.stdout
+    assert int(counted[1]) == int(counted[2]) - 1, fuzzer.stdout
     assert '"status":500' not in node.output
     assert '"level":"error"' not in node.output
