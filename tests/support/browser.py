@@ -142,9 +142,7 @@ def visited(server: PageServer, script: str, given: Mapping[str, object], direct
         given: What the script knows of the test.
         directory: Takes all the browser writes; made here.
     """
-    program = shutil.which("chromium")
-    if program is None:
-        skip_unless_ci("chromium is not installed (`make test` installs it where it may)")
+    program = _program()
     directory.mkdir()
     # "</script>" in a string would end the script.
     known = json.dumps(given).replace("</", "<\\/")
@@ -154,7 +152,7 @@ def visited(server: PageServer, script: str, given: Mapping[str, object], direct
     with said.open("wb") as output:
         process = subprocess.Popen(
             [program, *_OPTIONS, f"--user-data-dir={directory / 'profile'}", f"{server.origin}/"],
-            env={"PATH": os.environ.get("PATH", ""), "HOME": str(directory)},
+            env=_environment(directory),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -168,6 +166,38 @@ def visited(server: PageServer, script: str, given: Mapping[str, object], direct
         process.wait(PATIENCE)
         # Its crash handlers have left the group; they end once they see that it has.
         wait_until(lambda: not _processes_in(directory), what="the end of every process of the browser")
+
+
+def drawn(url: str, directory: Path) -> str:
+    """A page as its own scripts have drawn it, as HTML.
+
+    Raises:
+        subprocess.SubprocessError: The browser does not come to an end, or fails.
+    """
+    done = subprocess.run(
+        [
+            *(_program(), *_OPTIONS, f"--user-data-dir={directory / 'profile'}"),
+            *("--virtual-time-budget=10000", "--dump-dom", url),
+        ],
+        env=_environment(directory),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+    return done.stdout
+
+
+def _program() -> str:
+    program = shutil.which("chromium")
+    if program is None:
+        skip_unless_ci("chromium is not installed (`make test` installs it where it may)")
+    return program
+
+
+def _environment(directory: Path) -> dict[str, str]:
+    return {"PATH": os.environ.get("PATH", ""), "HOME": str(directory)}
 
 
 def _processes_in(directory: Path) -> list[int]:

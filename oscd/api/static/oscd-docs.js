@@ -75,7 +75,7 @@ function answers(operation) {
     element("code", { textContent: status }),
     element("div", {}, answer.description, ...Object.entries(answer.content ?? {}).map(([kind, content]) =>
       element("details", {}, element("summary", { className: "dim", textContent: kind }),
-        element("pre", { textContent: shape(content.schema) })))),
+        element("pre", { textContent: content.schema ? shape(content.schema) : "events, one after the other" })))),
     element("span", { className: "dim", textContent: Object.keys(answer.headers ?? {}).join(", ") }),
   ]));
 }
@@ -103,11 +103,19 @@ function request(path, method, operation, fields, bodyField) {
   });
 }
 
-async function answerText(sent) {
+// Shows an answer while it arrives: a stream of events has no end, and is cut off by the time limit.
+async function showAnswer(sent, output) {
   const answer = await sent;
   const head = `${answer.status} ${answer.statusText}\n${[...answer.headers].map(([name, text]) => `${name}: ${text}`).join("\n")}`;
-  const body = await answer.text();
-  return `${head}\n\n${body.slice(0, MOST_SHOWN_CHARACTERS)}${body.length > MOST_SHOWN_CHARACTERS ? " …" : ""}`;
+  const parts = answer.body?.pipeThrough(new TextDecoderStream()).getReader();
+  let body = "";
+  output.textContent = head;
+  output.hidden = false;
+  for (let part = await parts?.read(); part && !part.done; part = await parts.read()) {
+    body += part.value;
+    const shown = body.slice(0, MOST_SHOWN_CHARACTERS);
+    output.textContent = `${head}\n\n${shown}${body.length > MOST_SHOWN_CHARACTERS ? " …" : ""}`;
+  }
 }
 
 function tryForm(path, method, operation) {
@@ -129,12 +137,13 @@ function tryForm(path, method, operation) {
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     send.disabled = true;
+    output.hidden = true;
     try {
-      output.textContent = await answerText(request(path, method, operation, fields, bodyField));
+      await showAnswer(request(path, method, operation, fields, bodyField), output);
     } catch (error) {
-      output.textContent = `No answer: ${error.message}`;
+      output.textContent = output.hidden ? `No answer: ${error.message}` : `${output.textContent}\n(${error.message})`;
+      output.hidden = false;
     }
-    output.hidden = false;
     send.disabled = false;
   });
   return form;
