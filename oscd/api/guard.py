@@ -131,8 +131,9 @@ class Guard:
 
 def shows_ticket(method: str, path: str, query_string: bytes) -> bool:
     """Whether a request would open a stream, and shows a ticket for it."""
-    is_shown = any(part.startswith(b"ticket=") and part != b"ticket=" for part in query_string.split(b"&"))
-    return is_shown and path == STREAM_PATH and method in {"GET", "HEAD"}
+    if path != STREAM_PATH or method not in {"GET", "HEAD"}:
+        return False
+    return any(part.startswith(b"ticket=") and part != b"ticket=" for part in query_string.split(b"&"))
 
 
 def ticket_of(query_string: bytes) -> str:
