@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from oscd.feed.board import Board
+
 Listener = Callable[[], None]
 
 POLL_SECONDS = 0.5
@@ -59,11 +61,14 @@ class Bell:
     Args:
         bells: Those of the node; None where this process is alone.
         index: Which of them is this worker's.
+        ears: How many listeners each worker has; None where that is not known, and all are rung.
     """
 
-    def __init__(self, bells: Bells | None = None, index: int = 0) -> None:
+    def __init__(self, bells: Bells | None = None, index: int = 0, ears: Board | None = None) -> None:
         self._hear = None if bells is None else bells.hear[index]
-        self._others = () if bells is None else tuple(e for i, e in enumerate(bells.ring) if i != index)
+        ends = () if bells is None else bells.ring
+        self._others = tuple((i, end) for i, end in enumerate(ends) if i != index)
+        self._ears = ears
         self._listeners: dict[Listener, None] = {}
 
     def open(self) -> None:
@@ -78,7 +83,11 @@ class Bell:
 
     def ring(self) -> None:
         """Announce: something was committed. Never waits."""
-        for end in self._others:
+        for index, end in self._others:
+            # To wake a worker costs it and us more than a commit may. Who begins to listen looks at the log after it
+            # has said so, and so finds what was committed before.
+            if self._ears is not None and not self._ears.of(index):
+                continue
             # A full buffer means that the worker has not yet listened to the rings before; one is as good as many.
             with suppress(OSError):
                 end.send(b"\0")
@@ -87,10 +96,16 @@ class Bell:
     def listen(self, listener: Listener) -> None:
         """Call `listener` after each announcement, or once after several."""
         self._listeners[listener] = None
+        self._count()
 
     def unlisten(self, listener: Listener) -> None:
         """Call it no more."""
         self._listeners.pop(listener, None)
+        self._count()
+
+    def _count(self) -> None:
+        if self._ears is not None:
+            self._ears.own = len(self._listeners)
 
     def _heard(self) -> None:
         assert self._hear is not None

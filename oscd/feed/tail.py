@@ -120,7 +120,6 @@ class Tail:
 
     def start(self) -> None:
         """Begin to follow the log, as far as there are readers."""
-        self._bell.listen(self._rung.set)
         self._task = asyncio.get_running_loop().create_task(self._follow(), name="tail")
 
     async def close(self) -> None:
@@ -137,6 +136,7 @@ class Tail:
             head: Where the log ended just now; a tail that had no readers goes on from there.
         """
         if not self._readers:
+            self._bell.listen(self._rung.set)
             self._window.clear()
             self._head = head.offset
             self._scan = _Scan(decode_position(head.at))
@@ -146,6 +146,8 @@ class Tail:
     def detach(self, wake: Callable[[], None]) -> None:
         """Wake it no more."""
         self._readers.pop(wake, None)
+        if not self._readers:
+            self._bell.unlisten(self._rung.set)
 
     def recent(self, place: Place) -> Sequence[Told] | None:
         """What the window holds past a place; None where it does not reach back to it, so `reread` must."""

@@ -26,6 +26,7 @@ from oscd.events.sqlite.checkpoint import INTERVAL_SECONDS as CHECKPOINT_SECONDS
 from oscd.events.sqlite.file import Room
 from oscd.events.sqlite.log import SqliteLog
 from oscd.feed.bell import Bell
+from oscd.feed.board import Board
 from oscd.feed.tail import Tail
 from oscd.metrics.counters import Counters, install
 from oscd.metrics.exposition import Exposition, Sources
@@ -39,7 +40,6 @@ from oscd.server.settings import Settings, load_settings
 from oscd.server.spec import WorkerSpec
 from oscd.server.steward import Duty, Steward
 from oscd.server.tls import tls_context
-from oscd.streams.board import Board
 from oscd.streams.registry import Registry
 from oscd.streams.subscription import Feed
 from oscd.streams.ticket import Tickets, credential
@@ -57,7 +57,8 @@ async def serve_node(
     """
     settings = spec.settings
     install(spec.runtime, index)
-    counters, bell = Counters(), Bell(spec.bells, index)
+    counters = Counters()
+    bell = Bell(spec.bells, index, Board(spec.runtime / "ears", settings.workers, index))
     log = _log_of(spec, counters, bell)
     keyring = _keyring_of(spec, counters)
     node = Node(log, keyring, bell, counts=counters)

@@ -19,8 +19,8 @@ import orjson
 
 from oscd.errors import Unavailable
 from oscd.events.event import EventType
+from oscd.feed.board import Board
 from oscd.streams import sse
-from oscd.streams.board import Board
 from oscd.streams.subscription import Feed, Subscription, now_microseconds
 from oscd.streams.terms import End, Wanted
 

@@ -23,12 +23,12 @@ from oscd.events.keyring import KeyRing
 from oscd.events.sqlite.log import SqliteLog
 from oscd.events.sqlite.prepare import prepare
 from oscd.feed.bell import Bell
+from oscd.feed.board import Board
 from oscd.feed.tail import Tail
 from oscd.metrics.counters import Counters
 from oscd.metrics.exposition import Exposition, Sources
 from oscd.node import Node
 from oscd.projections.sqlite import SqliteProjections
-from oscd.streams.board import Board
 from oscd.streams.registry import Registry
 from oscd.streams.subscription import HOLD_SECONDS, Feed
 from oscd.streams.ticket import Tickets

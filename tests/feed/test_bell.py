@@ -6,10 +6,12 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from oscd.feed.bell import Bell, Bells, until
+from oscd.feed.board import Board
 from tests.support.waiting import PATIENCE, eventually
 
 
@@ -239,3 +241,23 @@ async def test_what_the_condition_raises_is_raised() -> None:
     with pytest.raises(ValueError, match="broken"):
         await until(bell, broken, PATIENCE)
     assert not bell._listeners
+
+
+async def test_a_worker_where_nobody_listens_is_not_woken(bells: Bells, tmp_path: Path) -> None:
+    """A ring costs nothing where it concerns nobody; from the moment on that somebody listens there it is heard."""
+    workers = [Bell(bells, index, Board(tmp_path / "ears", 3, index)) for index in range(3)]
+    workers[0].ring()
+    for end in bells.hear:
+        with pytest.raises(BlockingIOError):
+            end.recv(1)
+    heard = Heard(workers[1])
+    for worker in workers:
+        worker.open()
+    workers[0].ring()
+    await eventually(lambda: heard.times == 1)
+    workers[1].unlisten(heard)
+    workers[0].ring()
+    with pytest.raises(BlockingIOError):
+        bells.hear[1].recv(1)
+    for worker in workers:
+        worker.close()

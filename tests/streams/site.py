@@ -22,10 +22,10 @@ from oscd.events.sqlite.log import SqliteLog
 from oscd.events.sqlite.prepare import prepare
 from oscd.events.sqlite.transaction import SqliteWriting
 from oscd.feed.bell import Bell
+from oscd.feed.board import Board
 from oscd.feed.frame import StreamFilter
 from oscd.feed.tail import Tail
 from oscd.projections.sqlite import SqliteProjections
-from oscd.streams.board import Board
 from oscd.streams.registry import Registry
 from oscd.streams.subscription import Feed, Subscription
 from oscd.streams.terms import Wanted

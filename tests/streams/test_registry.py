@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from oscd.errors import Unavailable
+from oscd.feed.board import Board
 from oscd.feed.frame import StreamFilter
-from oscd.streams.board import Board
 from oscd.streams.registry import Registry
 from oscd.streams.terms import Wanted
 from oscd.streams.ticket import credential

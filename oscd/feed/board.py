@@ -45,6 +45,10 @@ class Board:
     def own(self, number: int) -> None:
         self._numbers[self._index] = number
 
+    def of(self, index: int) -> int:
+        """Another worker's number."""
+        return self._numbers[index]
+
     def total(self) -> int:
         """The sum over all workers."""
         return sum(self._numbers)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from oscd.streams.board import Board
+from oscd.feed.board import Board
 
 
 def test_all_workers_see_all_numbers_at_once(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_another_process_is_seen(tmp_path: Path) -> None:
     board = Board(tmp_path / "board", 2, 0)
     board.own = 1
     script = (
-        "import os, sys, pathlib; from oscd.streams.board import Board;"
+        "import os, sys, pathlib; from oscd.feed.board import Board;"
         "board = Board(pathlib.Path(sys.argv[1]), 2, 1); board.own = 41; assert board.total() == 42;"
         "os.kill(os.getpid(), 9)"
     )
