@@ -120,6 +120,7 @@ class Authority:
             .issuer_name(self._name)
             .public_key(public)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_usage("key_cert_sign", "crl_sign"), critical=True)
             .add_extension(identifier, critical=False)
             .sign(self._key, hashes.SHA256())
         )
@@ -136,6 +137,7 @@ class Authority:
             subject.issuer_name(self._name)
             .public_key(key.public_key())
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage("digital_signature"), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
@@ -147,6 +149,22 @@ class Authority:
             file.write(certificate.public_bytes(Encoding.PEM))
         identity.write_key(identity.keyfile)
         return identity
+
+
+def _usage(*usages: str) -> x509.KeyUsage:
+    """What a key may be used for; contexts of Python 3.13 insist that certificates say so (RFC 5280 §4.2.1.3)."""
+    none = {
+        "digital_signature": False,
+        "content_commitment": False,
+        "key_encipherment": False,
+        "data_encipherment": False,
+        "key_agreement": False,
+        "key_cert_sign": False,
+        "crl_sign": False,
+        "encipher_only": False,
+        "decipher_only": False,
+    }
+    return x509.KeyUsage(**none | dict.fromkeys(usages, True))
 
 
 def _dated(
