@@ -104,8 +104,9 @@ class SqliteReading:
         """The body of the event at `offset`; None where it is not there, or has more than `at_most` bytes."""
         # length() reads the row's header only, so a body that is too large is not read at all.
         row = self.store.execute(
-            'SELECT CASE WHEN ?2 IS NULL OR length(body) <= ?2 THEN body END FROM events WHERE "offset" = ?1',
-            (offset, at_most),
+            "SELECT CASE WHEN :most IS NULL OR length(body) <= :most THEN body END FROM events"
+            ' WHERE "offset" = :offset',
+            {"offset": offset, "most": at_most},
         ).fetchone()
         return None if row is None or row[0] is None else codec.decode_body(row[0])
 
