@@ -64,14 +64,8 @@ async def serve_node(
     node = Node(log, keyring, bell, counts=counters)
     tail = Tail(log, bell)
     board = Board(spec.runtime / "subscriptions", settings.workers, index)
-    registry = Registry(
-        Feed(log, tail, settings.sse_keepalive_interval, counters.opened),
-        counters=counters,
-        board=board,
-        most=settings.sse_max_subscriptions,
-        reports=spec.runtime,
-        index=index,
-    )
+    feed = Feed(log, tail, settings.sse_keepalive_interval, counters.opened)
+    registry = _registry_of(spec, index, feed, counters, board)
     keys = _Keys(spec, registry)
     control.on_hangup = keys.reload
     app = create_app(
@@ -84,11 +78,7 @@ async def serve_node(
             exposition=Exposition(counters, Sources(node.extent, board.total, __version__), spec.runtime),
             probe=log.probe,
         ),
-        rules=EdgeRules(
-            guard=lambda: keys.guard,
-            limits=RequestLimits(settings.min_user_key_length, settings.max_body_bytes),
-            trusted_proxies=settings.trusted_proxies,
-        ),
+        rules=_rules_of(settings, keys),
         version=__version__,
         log=sink.prebound("request"),
     )
@@ -135,6 +125,25 @@ def _log_of(spec: WorkerSpec, counters: Counters, bell: Bell) -> SqliteLog:
         clock=lambda: time.time_ns() // 1000,
         room=Room(settings.min_free_bytes, settings.max_log_bytes),
         committed=committed,
+    )
+
+
+def _registry_of(spec: WorkerSpec, index: int, feed: Feed, counters: Counters, board: Board) -> Registry:
+    return Registry(
+        feed,
+        counters=counters,
+        board=board,
+        most=spec.settings.sse_max_subscriptions,
+        reports=spec.runtime,
+        index=index,
+    )
+
+
+def _rules_of(settings: Settings, keys: _Keys) -> EdgeRules:
+    return EdgeRules(
+        guard=lambda: keys.guard,
+        limits=RequestLimits(settings.min_user_key_length, settings.max_body_bytes),
+        trusted_proxies=settings.trusted_proxies,
     )
 
 
