@@ -140,10 +140,13 @@ async def test_a_successor_clears_the_report_of_the_worker_it_replaces(site: Sit
 
 
 async def _told(registry: Registry) -> None:
-    """Have a worker tell the others what it has to tell."""
-    registry.report()
-    assert registry._writing is not None
-    await registry._writing
+    """Have a worker tell the others all it has to tell; a report that is being written may be older."""
+    while registry._written != registry._own():
+        registry.report()
+        assert registry._writing is not None
+        await registry._writing
+    if registry._writing is not None:
+        await registry._writing
 
 
 async def _hold(registry: Registry, wanted: Wanted) -> None:
@@ -160,7 +163,7 @@ async def test_all_workers_see_all_streams(site: Site, tmp_path: Path) -> None:
     task = asyncio.ensure_future(_hold(other, Wanted(StreamFilter(None, "e", "c"))))
     await eventually(lambda: other.active == 2)
     await _told(other)
-    site.registry.report()
+    await _told(site.registry)
     seen = [await registry.seen() for registry in (site.registry, other)]
     for report in seen:
         assert sorted(str(stream.filters) for stream in report.streams) == sorted(
