@@ -52,14 +52,11 @@ def frame(previous: Event | None, event: Event) -> Frame | None:
     """
     if not event.is_of_entry or (previous is not None and event.precedence <= previous.precedence):
         return None
-    was_live = previous is not None and previous.type != EventType.DELETED
-    if event.type == EventType.DELETED:
-        if previous is None or not was_live:
-            return None
-        return Frame(EventType.DELETED, event, _distinct(previous.category, event.category))
-    if previous is None or not was_live:
-        return Frame(EventType.CREATED, event, (event.category,))
-    return Frame(EventType.UPDATED, event, _distinct(previous.category, event.category))
+    is_deleted = event.type == EventType.DELETED
+    if previous is None or previous.type == EventType.DELETED:
+        return None if is_deleted else Frame(EventType.CREATED, event, (event.category,))
+    effect = EventType.DELETED if is_deleted else EventType.UPDATED
+    return Frame(effect, event, _distinct(previous.category, event.category))
 
 
 def _distinct(before: str | None, after: str | None) -> tuple[str | None, ...]:

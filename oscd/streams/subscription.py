@@ -194,7 +194,7 @@ class Subscription:
         """Where it starts, as `connected` says it: whoever is cut off right then comes back to the same start."""
         if self._held is not None or self._reset is not None:
             return _repeatable(self.wanted.resume)
-        if self.wanted.from_snapshot and self.wanted.resume is None:
+        if self.wanted.begins_with_snapshot:
             return None  # Who is cut off before the bookmark has to start over.
         return self._place.at
 
@@ -205,7 +205,7 @@ class Subscription:
                 yield part
         if self._reset is not None:
             yield sse.event("reset", {"reason": self._reset.value}, self._place.at)
-        elif self.wanted.from_snapshot and self.wanted.resume is None:
+        elif self.wanted.begins_with_snapshot:
             async for part in self._snapshot():
                 yield part
 

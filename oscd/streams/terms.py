@@ -43,3 +43,8 @@ class Wanted:
     cipher: Cipher | None = None
     credential: bytes | None = None
     expires_at: float | None = None
+
+    @property
+    def begins_with_snapshot(self) -> bool:
+        """Whether the entries come first; a position to go on from beats that."""
+        return self.from_snapshot and self.resume is None
