@@ -49,8 +49,10 @@ class Service:
 
     def wait_ready(self) -> None:
         """Skip what workers print until the service says that it is ready."""
+        give_up = time.monotonic() + PATIENCE
         while not (line := self.next_line()).startswith("ready "):
             assert not line.startswith("refused "), line
+            assert time.monotonic() < give_up, f"not ready, but still at work: {line}"
         self.port = int(line.split()[1])
 
     def open(self, path: str, *, keep: bool = False) -> socket.socket:

@@ -95,7 +95,12 @@ async def work(options: Options, listener: socket.socket, control: WorkerControl
 
 
 async def note() -> None:
-    print("steward", os.getpid(), flush=True)
+    say(f"steward {os.getpid()}")
+
+
+def say(line: str) -> None:
+    """Print in one write: all processes share one pipe, and an unbuffered `print` writes word by word."""
+    os.write(sys.stdout.fileno(), f"{line}\n".encode())
 
 
 def worker_main(options: Options, index: int, listener: socket.socket, channel: socket.socket) -> None:
@@ -114,11 +119,11 @@ def main() -> int:
             worker_main,
             options,
             listeners,
-            on_ready=lambda: print("ready", port, flush=True),
+            on_ready=lambda: say(f"ready {port}"),
             timing=Timing(start=options.start, silence=options.silence, stop=options.stop),
         )
     except StartRefused as refusal:
-        print("refused", refusal, flush=True)
+        say(f"refused {refusal}")
         return 1
 
 
