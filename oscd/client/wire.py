@@ -21,6 +21,7 @@ import httpx
 from oscd import __version__
 from oscd.client.entries import Json
 from oscd.client.errors import AnswerUnreadable, Refusal, Unreachable, UsageRefused, refusal
+from oscd.client.plain import plain
 from oscd.client.target import Target
 
 CONNECT_SECONDS: Final = 5.0
@@ -242,16 +243,11 @@ def _refusal(answer: Answer) -> Refusal:
     errors = document.get("errors")
     # One wrong field is in the detail already.
     fields = errors if isinstance(errors, list) and len(errors) > 1 else []
-    return refusal(answer.status, _plain(detail), [*map(_field, fields)])
+    return refusal(answer.status, plain(detail[:_MAX_DETAIL]), [*map(_field, fields)])
 
 
 def _field(error: Json) -> str:
     """A sentence for one wrong field."""
     if not isinstance(error, dict) or not isinstance(error.get("loc"), list):
         return "a field is wrong"
-    return _plain(f"{'.'.join(map(str, error['loc']))}: {error.get('msg')}")
-
-
-def _plain(text: str) -> str:
-    """Text for a terminal: whoever answers shall not move its cursor."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in text[:_MAX_DETAIL])
+    return plain(f"{'.'.join(map(str, error['loc']))}: {error.get('msg')}"[:_MAX_DETAIL])
