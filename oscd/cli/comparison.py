@@ -18,11 +18,10 @@ def compare(name: str, before: State | None, after: State) -> Iterator[str]:
         before: None where there was no entry.
     """
     lines = list(_value_lines(name, before, after))
-    if (category := _category(before)) != _category(after):
-        lines = lines or list(_heads(name, before, after))
-        # Among the lines like any other change: an empty category is none.
-        lines += [f"-category: {category}"] if category else []
-        lines += [f"+category: {_category(after)}"] if _category(after) else []
+    if before is not None and before.exists and after.exists and before.category != after.category:
+        lines = lines or [_head("---", name, before), _head("+++", name, after)]
+        # No line of a value begins so.
+        lines.append(f"category: {before.category or 'none'} → {after.category or 'none'}")
     yield from lines
 
 
@@ -35,20 +34,11 @@ def _value_lines(name: str, before: State | None, after: State) -> Iterator[str]
         yield (old, new)[number] if number < 2 else line
 
 
-def _heads(name: str, before: State | None, after: State) -> Iterator[str]:
-    yield _head("---", name, before)
-    yield _head("+++", name, after)
-
-
 def _head(mark: str, name: str, state: State | None) -> str:
     if state is None:
         return f"{mark} {name}  (no version)"
     deleted = "" if state.exists else "  (deleted)"
     return f"{mark} {name}  version {state.version}  {state.timestamp}{deleted}"
-
-
-def _category(state: State | None) -> str | None:
-    return state.category if state is not None and state.exists else None
 
 
 def _lines(state: State | None, *, as_text: bool) -> list[str]:

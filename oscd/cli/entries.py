@@ -21,7 +21,7 @@ from oscd.cli.session import (
 from oscd.cli.value_input import value_of
 from oscd.client.entries import Entry, Json
 from oscd.client.errors import Conflict, EntryMissing
-from oscd.client.service import ANY, Filters, Service
+from oscd.client.service import Filters, Service
 
 _ROUNDS: Final = 5
 if_match = click.option("--if-match", metavar="ETAG", help="Only if it is unchanged: the etag of --json.")
@@ -84,7 +84,7 @@ def set_(
     with session.service() as service:
         what = value_of(value, file, is_json=json_value)
         if create:
-            entry = service.put(environment, key, what, category=category, if_none_match=ANY)
+            entry = service.create(environment, key, what, category=category)
         elif if_match is not None:
             entry = service.put(environment, key, what, category=category, if_match=if_match)
         else:
@@ -105,7 +105,7 @@ def _put(service: Service, environment: str, key: str, value: Json, category: st
         with suppress(EntryMissing):
             return service.put(environment, key, value, category=category)
         with suppress(Conflict):
-            return service.put(environment, key, value, category=category, if_none_match=ANY)
+            return service.create(environment, key, value, category=category)
     return service.put(environment, key, value, category=category)
 
 
@@ -132,7 +132,7 @@ def ls(
 
     Example: oscd ls database/ -e production
     """
-    table = Table(24, 12, 8, 4, 27)
+    table = Table({"KEY": 24, "ENVIRONMENT": 12, "CATEGORY": 8, "VERSION": 7, "UPDATED": 27})
     with session.service() as service:
         for entry in service.entries(Filters(environment, category, prefix), at=at):
             if session.as_json:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping, Sequence
 
 import click
 
@@ -53,12 +54,13 @@ class Table:
     """Lines of columns: aligned on a terminal, tab separated elsewhere.
 
     Args:
-        widths: Of the columns at first; a wider cell widens its column from its line on, as lines are printed when
-            they come. The last column needs none.
+        columns: Heads, for a terminal, and widths at first; a wider cell widens its column from its line on, as lines
+            are printed when they come. Lines may have more cells than that.
     """
 
-    def __init__(self, *widths: int) -> None:
-        self._widths = list(widths)
+    def __init__(self, columns: Mapping[str, int]) -> None:
+        self._heads: Sequence[str] = list(columns)
+        self._widths = list(columns.values())
 
     def say(self, *cells: str | None, colour: str | None = None) -> None:
         """Print a line; None is shown as `-`."""
@@ -66,10 +68,16 @@ class Table:
         if not is_terminal():
             say("\t".join(texts))
             return
+        if self._heads:
+            heads, self._heads = self._heads, ()
+            say(self._aligned(heads), colour="bright_black")
+        say(self._aligned(texts), colour=colour)
+
+    def _aligned(self, texts: Sequence[str]) -> str:
         for number, text in enumerate(texts[: len(self._widths)]):
             self._widths[number] = max(self._widths[number], len(text))
         padded = [text.ljust(width) for text, width in zip(texts, self._widths, strict=False)]
-        say("  ".join([*padded, *texts[len(padded) :]]).rstrip(), colour=colour)
+        return "  ".join([*padded, *texts[len(padded) :]]).rstrip()
 
 
 def tell_json(document: Json) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import click
 
 from oscd.cli.comparison import compare
+from oscd.cli.outcome import EXIT_FAILED
 from oscd.cli.output import (
     Table,
     entry_document,
@@ -44,7 +45,7 @@ def history(*, session: Session, key: str, environment: str, values: bool, limit
 
     Example: oscd history database/password -e production
     """
-    table = Table(4, 8, 27, 8, 10)
+    table = Table({"VERSION": 7, "TYPE": 7, "TIME": 27, "ACTOR": 8, "NODE": 10, "POSITION": 19})
     with session.service(with_user_key=values) as service:
         for version in itertools.islice(service.history(environment, key, values=values), limit):
             if session.as_json:
@@ -80,7 +81,7 @@ def diff(
         before, after = _compared(service, environment, key, a, b)
     is_different = _say_comparison(session, key, environment, before, after)
     if exit_code and is_different:
-        sys.exit(1)
+        sys.exit(EXIT_FAILED)
 
 
 def _compared(
@@ -132,7 +133,8 @@ def rollback(*, session: Session, key: str, environment: str, to: str, dry_run: 
                 click.echo("Nothing would change.", err=True)
             if dry_run:
                 return
-            click.confirm("Roll back?", abort=True, err=True)
+            if not click.confirm("Roll back?", err=True):
+                sys.exit(EXIT_FAILED)
         entry = service.rollback(
             environment,
             key,
@@ -144,7 +146,8 @@ def rollback(*, session: Session, key: str, environment: str, to: str, dry_run: 
     if session.as_json:
         tell_json(entry_document(entry, with_value=False))
     else:
-        say(f"{key} in {environment} is now version {entry.version}, with what it was as {plain(to[:80])}.")
+        said = f"in version {name}" if isinstance(name, int) else f"at {plain(name)}"
+        say(f"{key} in {environment} is now version {entry.version}, as it was {said}.")
 
 
 def _current(service: Service, environment: str, key: str) -> tuple[State | None, str | None]:

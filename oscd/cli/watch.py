@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import select
+import sys
+
 import click
 
 from oscd.cli.output import Table, json_text, tell_json
@@ -61,7 +64,9 @@ class _Teller:
         self._values = values
         self._is_partial = is_partial
         self._has_begun = False
-        self._table = Table(27, 8, 24, 12, 8, 4)
+        self._table = Table(
+            {"TIME": 27, "CHANGE": 8, "KEY": 24, "ENVIRONMENT": 12, "CATEGORY": 8, "VERSION": 7}
+        )
 
     def tell(self, frame: Frame) -> None:
         """Print what a frame says, if it says something."""
@@ -81,7 +86,7 @@ class _Teller:
                 self._has_begun = True
                 self._tell_entry(frame)
             case _:
-                pass
+                _require_reader()
 
     def _tell_entry(self, frame: Frame) -> None:
         data = frame.data
@@ -107,6 +112,19 @@ class _Teller:
             tell_json(_document(event, frame))
         elif sentence:
             _warn(sentence)
+
+
+def _require_reader() -> None:
+    """While there is nothing to write, notice with each keep-alive that nobody reads any more.
+
+    Raises:
+        BrokenPipeError: Standard output is a pipe whose other end is closed.
+    """
+    poll = select.poll()
+    # poll(2): a closed pipe shows as POLLERR, whether asked for or not.
+    poll.register(sys.stdout.fileno(), 0)
+    if any(happened & select.POLLERR for _, happened in poll.poll(0)):
+        raise BrokenPipeError
 
 
 def _document(event: str, frame: Frame) -> dict[str, Json]:

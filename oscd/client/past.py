@@ -33,8 +33,9 @@ class State:
 
 
 def version_name(text: str) -> Name:
-    """What a person calls a version: digits are its number, anything else a position."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else text
+    """What a person calls a version: `3` or `v3` is its number, anything else a position, which begins with `A`."""
+    digits = text.removeprefix("v")
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 19 else text
 
 
 def current(entry: Entry) -> State:

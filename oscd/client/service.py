@@ -38,7 +38,7 @@ PAGE_OPENED_VERSIONS: Final = 50
 """Versions with their values, each of which may be large."""
 
 ANY: Final = "*"
-"""As `if_none_match`: only where there is no such entry; as `if_match`: only where there is one."""
+"""As `if_none_match`: only where there is no such entry now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +101,16 @@ class Service:
                 yield entry_of(document, position=answer.headers.get("x-osc-position"))
             page = _next_page(answer, page)
 
+    def create(self, environment: str, key: str, value: Json, *, category: str | None = None) -> Entry:
+        """Make an entry.
+
+        Raises:
+            Conflict: It is there already, whoever owns it.
+        """
+        body: dict[str, Json] = {"key": key, "environment": environment, "value": value}
+        body |= {} if category is None else {"category": category}
+        return _entry(self._wire.ask(Call("POST", "/configs", body=body)))
+
     def put(
         self,
         environment: str,
@@ -111,12 +121,12 @@ class Service:
         if_match: str | None = None,
         if_none_match: str | None = None,
     ) -> Entry:
-        """Give an entry a value; gives it as it stands then.
+        """Give an entry a value.
 
         Args:
             category: None keeps the old one, "" removes it.
             if_match: Only where the entry has this tag.
-            if_none_match: `ANY` creates.
+            if_none_match: `ANY`: only where there is none yet.
 
         Raises:
             EntryMissing: There is none, and `if_none_match` did not allow to create it.

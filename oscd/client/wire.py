@@ -180,7 +180,7 @@ class Wire:
         return Answer(response.status_code, headers, bytes(content))
 
     def _headers(self, call: Call) -> dict[bytes, bytes]:
-        headers = {name.encode(): text.encode() for name, text in call.headers.items()}
+        headers = {name.encode(): _header(name, text) for name, text in call.headers.items()}
         if call.body is not None:
             headers[b"Content-Type"] = b"application/json"
         if self._target.api_key is not None:
@@ -204,6 +204,17 @@ class Wire:
         )
         unknown = "" if call.method == "GET" else "; whether this was done is not known"
         return Unreachable(f"{self.url}: {how}{unknown}")
+
+
+def _header(name: str, text: str) -> bytes:
+    """A header as RFC 9110 allows it everywhere.
+
+    Raises:
+        UsageRefused: It is empty, or holds a character that is not visible ASCII.
+    """
+    if not (text.isascii() and text.isprintable() and text.strip(" ") == text != ""):
+        raise UsageRefused(f"{name}: accepted are visible ASCII characters, as a node gave them")
+    return text.encode()
 
 
 def _body(call: Call) -> bytes | None:
