@@ -10,7 +10,9 @@ import click
 from oscd.cli.output import Table, json_text, tell_json
 from oscd.cli.session import Session, category_filter, client_command, environment_filter
 from oscd.client.entries import Json
+from oscd.client.errors import UsageRefused
 from oscd.client.frames import Frame
+from oscd.client.moment import is_position
 from oscd.client.subscription import Wanted, changes
 
 _COLOURS = {"created": "green", "updated": "yellow", "deleted": "red"}
@@ -45,6 +47,8 @@ def watch(
 
     Example: oscd watch -e production --json
     """
+    if after is not None and not is_position(after):
+        raise UsageRefused("--from: accepted is a position, as --json and `oscd history` show them")
     wanted = Wanted(key, environment, category, after, snapshot, values)
     teller = _Teller(as_json=session.as_json, values=values, is_partial=snapshot and after is None)
     with session.service(with_user_key=values) as service:
