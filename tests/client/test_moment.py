@@ -33,14 +33,12 @@ def test_a_moment_is_a_duration_a_time_or_a_position(given: str, told: str) -> N
 
 @pytest.mark.parametrize(
     "given",
-    ["", "15", "15x", "-15m", "1.5h", "999999w", "2026-01-31", "2026-01-31T12:00:00", "2026-13-01T00:00:00Z", "A b", "A\n"]
-    + ["0001-01-01T00:00:00+14:00", "now", "yesterday?", "٣d"],
-)  # fmt: skip
+    [
+        *("", "15", "15x", "-15m", "1.5h", "999999w", "٣d", "now", "A", "A b", "A\n"),
+        *("2026-01-31", "2026-01-31T12:00:00", "2026-13-01T00:00:00Z", "0001-01-01T00:00:00+14:00"),
+    ],
+)
 def test_anything_else_is_refused_with_what_is_accepted(given: str) -> None:
     """A time without its offset means another moment to everybody, and is refused like what is no time at all."""
-    if given == "now":
-        # Letters alone could be a position: the node says that it is none.
-        assert moment(given) == "now"
-        return
     with pytest.raises(UsageRefused, match="2026-01-31T12:00:00Z"):
         moment(given, lambda: NOW)

@@ -118,7 +118,7 @@ def test_a_history_comes_newest_first() -> None:
         "x",
         {k: v for k, v in entry().items() if k != "value"},
         entry(version="1"),
-        entry(key=1),
+        entry() | {"key": 1},
         entry(category=1),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 import traceback
 from contextlib import closing
 
@@ -190,13 +192,10 @@ def test_proxy_variables_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     monkeypatch.setenv("NO_PROXY", "")
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(PATIENCE)
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
         with closing(Wire(Target(url, user_key=USER_KEY))) as one:
-            import threading
 
             def serve() -> None:
                 connection, _ = server.accept()
