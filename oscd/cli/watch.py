@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import select
-import sys
 
 import click
 
@@ -16,6 +15,7 @@ from oscd.client.moment import is_position
 from oscd.client.subscription import Wanted, changes
 
 _COLOURS = {"created": "green", "updated": "yellow", "deleted": "red"}
+_STDOUT = 1
 _ENTRIES = frozenset({"snapshot", *_COLOURS})
 
 
@@ -126,7 +126,7 @@ def _require_reader() -> None:
     """
     poll = select.poll()
     # poll(2): a closed pipe shows as POLLERR, whether asked for or not.
-    poll.register(sys.stdout.fileno(), 0)
+    poll.register(_STDOUT, 0)
     if any(happened & select.POLLERR for _, happened in poll.poll(0)):
         raise BrokenPipeError
 
