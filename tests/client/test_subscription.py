@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from oscd.client.errors import AccessRefused, NodeUnavailable, Unreachable
-from oscd.client.subscription import MOST_PAUSE_SECONDS, Wanted, changes
+from oscd.client.frames import Frame
+from oscd.client.subscription import MOST_PAUSE_SECONDS, Place, Wanted, changes
 from tests.client.answering import change, frame, problem, service, stream
 
 CONNECTED = frame("connected", {}, "A0")
@@ -83,6 +84,13 @@ def test_the_same_key_changed_again_is_news() -> None:
         frames=4,
     )
     assert [each.data["timestamp"][17:19] for each in followed.frames if each.data] == ["01", "02"]
+
+
+def test_what_was_told_is_forgotten_with_its_write() -> None:
+    """Only frames past the position are remembered, so a subscriber of years holds no more than one write."""
+    place, told = Place(None), Frame("updated", "A1", {"key": "a", "timestamp": "t"})
+    inside = Frame("updated", None, told.data)
+    assert [place.takes(frame) for frame in (inside, inside, told, told)] == [True, False, False, True]
 
 
 def test_a_snapshot_cut_in_two_says_that_it_begins_anew() -> None:

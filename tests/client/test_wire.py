@@ -57,11 +57,11 @@ def test_keys_travel_in_their_headers_alone() -> None:
 )
 def test_a_refusal_is_the_error_of_its_status(status: int, detail: str, kind: type[Refusal]) -> None:
     """The node's status and sentence are kept; the class says what to do."""
-    one, _, _ = wire(problem(status, detail))
+    one, _, _ = wire(problem(status, detail + "\x1b[2J"))
     with pytest.raises(Refusal) as refused:
         one.ask(GET)
     assert type(refused.value) is kind
-    assert (refused.value.status, refused.value.detail) == (status, detail)
+    assert (refused.value.status, refused.value.detail) == (status, detail + "\ufffd[2J")
 
 
 def test_wrong_fields_are_told_one_by_one() -> None:
