@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import click
 
-from oscd.cli.outcome import EXIT_STATUS, exit_status, tell_error
+from oscd.cli.outcome import EXIT_FAILED, EXIT_STATUS, exit_status, tell_error
 from oscd.client.errors import ClientError, UsageRefused
 from oscd.client.moment import ACCEPTED, moment
 from oscd.client.service import Service
@@ -84,14 +84,16 @@ def _with_session(command: Callable[..., None]) -> Callable[..., None]:
     ) -> None:
         try:
             command(*arguments, session=Session(user_key_file, insecure, as_json), **options)
-            sys.stdout.flush()
         except ClientError as error:
             tell_error(error, as_json=as_json)
             sys.exit(exit_status(error))
-        except BrokenPipeError:
-            # Whoever reads has enough, as `head` does. Nor may the flush at exit meet the broken pipe again.
+        except OSError as error:
+            # Nor may the flush at exit meet what cannot be written to again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(0)
+            if isinstance(error, BrokenPipeError):
+                sys.exit(0)  # Whoever reads has enough, as `head` does.
+            click.echo(f"oscd: {error.strerror}", err=True)
+            sys.exit(EXIT_FAILED)
 
     return run
 

@@ -13,7 +13,7 @@
         ├── Conflict               412, and 400 where the entry already exists
         └── NodeUnavailable        429, 502, 503, 504: a later try may succeed
 
-Owns: the tree, and which answer is which error. Must not hold a key, a value or a request: whoever raises one of
+Owns: the tree. Must not hold a key, a value or a request: whoever raises one of
 these outside `except` makes sure that no exception of the HTTP library, which holds the request, rides along.
 """
 
@@ -109,25 +109,3 @@ class NodeUnavailable(Refusal):
     """The node, or what stands before it, cannot answer now."""
 
     kind = "unavailable"
-
-
-_BY_STATUS: dict[int, type[Refusal]] = {
-    401: AccessRefused,
-    403: AccessRefused,
-    404: EntryMissing,
-    412: Conflict,
-    429: NodeUnavailable,
-    502: NodeUnavailable,
-    503: NodeUnavailable,
-    504: NodeUnavailable,
-}
-
-
-def refusal(status: int, detail: str, fields: Sequence[str] = ()) -> Refusal:
-    """The error that an answer is."""
-    kind = _BY_STATUS.get(status, Refusal)
-    if (
-        status == 400 and "already exists" in detail
-    ):  # contract §3: the published client goes by these words too
-        kind = Conflict
-    return kind(status, detail, fields)

@@ -16,7 +16,7 @@ from oscd.client.frames import Frame, FrameReader
 from oscd.client.service import Service
 
 MOST_PAUSE_SECONDS: Final = 30.0
-_CHANGES: Final = frozenset({"created", "updated", "deleted", "snapshot"})
+_CHANGES: Final = frozenset({"created", "updated", "deleted"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Place:
     """Where a subscriber stands: the last position, and what it was told past it.
 
     A write of several entries moves the position with its last frame only; who is cut off inside is told all of it
-    again. So is a snapshot. The frames past the position are remembered, and pass once.
+    again. The changes past the position, at most those of one write, are remembered, and pass once.
 
     Attributes:
         position: Where to resume; None before the first.
@@ -56,13 +56,15 @@ class Place:
 
     def __init__(self, position: str | None) -> None:
         self.position = position
-        self._told: set[tuple[object, ...]] = set()
+        self._told: set[tuple[str, ...]] = set()
 
     def takes(self, frame: Frame) -> bool:
         """Move on past a frame; gives whether it is news."""
         news = True
         if frame.event in _CHANGES:
-            name = tuple(frame.data.get(member) for member in ("environment", "key", "timestamp", "node_id"))
+            name = tuple(
+                str(frame.data.get(member)) for member in ("environment", "key", "timestamp", "node_id")
+            )
             news = name not in self._told
             self._told.add(name)
         if frame.id is not None and frame.id != self.position:
@@ -78,13 +80,13 @@ def changes(
     on_loss: Callable[[str], None] = lambda _why: None,
     pause: Callable[[float], None] = time.sleep,
 ) -> Iterator[Frame]:
-    """Give every frame once, for ever; a node that goes away is waited for.
+    """Give every change once, and what else a node says, for ever; a node that goes away is waited for.
 
     Args:
         on_loss: Told, in a sentence, when a stream was lost, and not again until there was another.
         pause: Sleeps.
 
-    `connected` comes at each connection: where a snapshot was not complete, entries told of may be gone since.
+    `connected` comes at each connection: a snapshot that was not complete is to be forgotten, and comes anew.
     `reset` says that changes may be missing, as the position is not in the log. A frame without an event only moves
     the position: nothing happened for this subscriber up to there.
 

@@ -1,4 +1,4 @@
-"""One request to a node and its answer: the only module that imports the HTTP library.
+"""One request to a node and its answer.
 
 Owns: timeouts, how much of an answer is taken, which calls are tried again, and that a library's exception, which
 holds the request and its keys, never leaves. Must not know an endpoint.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,8 +20,8 @@ import httpx
 
 from oscd import __version__
 from oscd.client.entries import Json
-from oscd.client.errors import AnswerUnreadable, Refusal, Unreachable, UsageRefused, refusal
-from oscd.client.plain import plain
+from oscd.client.errors import AnswerUnreadable, Unreachable, UsageRefused
+from oscd.client.refusals import refusal_of
 from oscd.client.target import Target
 
 CONNECT_SECONDS: Final = 5.0
@@ -34,7 +34,6 @@ SILENCE_SECONDS: Final = 45.0
 MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
 TRIES: Final = 4
 MAX_PAUSE_SECONDS: Final = 5.0
-_MAX_DETAIL: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +123,7 @@ class Wire:
             self._pause(_retry_after(answer))
             tries += 1
         if not 200 <= answer.status < 300:
-            raise _refusal(answer)
+            raise refusal_of(answer.status, answer.content)
         return answer
 
     @contextmanager
@@ -140,7 +139,8 @@ class Wire:
         """
         response = self._send(call, SILENCE_SECONDS)
         if response.status_code != 200:
-            raise _refusal(self._whole(call, response))
+            answer = self._whole(call, response)
+            raise refusal_of(answer.status, answer.content)
         with closing(response):
             yield self._parts(call, response)
 
@@ -237,28 +237,3 @@ def _retry_after(answer: Answer) -> float:
     """Seconds to wait, as the node says; its clock never comes as a date."""
     given = answer.headers.get("retry-after", "")
     return min(float(given), MAX_PAUSE_SECONDS) if given.isascii() and given.isdigit() else 1.0
-
-
-def _refusal(answer: Answer) -> Refusal:
-    """What the node says of it; a proxy's page is not repeated."""
-    if 300 <= answer.status < 400:
-        return refusal(
-            answer.status, f"redirected (status {answer.status}), which is not followed; correct OSC_URL"
-        )
-    document: Json = None
-    with suppress(ValueError, RecursionError):
-        document = json.loads(answer.content)
-    detail = document.get("detail") if isinstance(document, dict) else None
-    if not isinstance(detail, str):
-        return refusal(answer.status, f"answered with status {answer.status} and nothing that oscd would say")
-    errors = document.get("errors")
-    # One wrong field is in the detail already.
-    fields = errors if isinstance(errors, list) and len(errors) > 1 else []
-    return refusal(answer.status, plain(detail[:_MAX_DETAIL]), [*map(_field, fields)])
-
-
-def _field(error: Json) -> str:
-    """A sentence for one wrong field."""
-    if not isinstance(error, dict) or not isinstance(error.get("loc"), list):
-        return "a field is wrong"
-    return plain(f"{'.'.join(map(str, error['loc']))}: {error.get('msg')}"[:_MAX_DETAIL])

@@ -153,6 +153,21 @@ def test_a_watch_ends_when_nobody_reads(start_node: StartNode) -> None:
     assert "\tsnapshot\ta\tprod\t" in done.stdout
 
 
+def test_what_cannot_be_written_is_a_failure(shared_node: RunningNode) -> None:
+    """A full disk behind standard output is a sentence and status 1, not a value cut short in silence."""
+    put(shared_node, "full", "v", "-e", "prod")
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "oscd", "get", "full", "-e", "prod"],
+            env=environment(caller(shared_node)),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=PATIENCE,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, b"oscd: No space left on device\n")
+
+
 def test_no_key_is_in_the_arguments_or_the_output(shared_node: RunningNode, tmp_path: Path) -> None:
     """While a command runs `ps` shows what was typed, and neither the user key nor a value from standard input."""
     with watching(shared_node, tmp_path / "w", "--values") as watched:

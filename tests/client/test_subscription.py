@@ -94,12 +94,12 @@ def test_what_was_told_is_forgotten_with_its_write() -> None:
 
 
 def test_a_snapshot_cut_in_two_says_that_it_begins_anew() -> None:
-    """Without a position the whole snapshot comes again; entries told of are passed over, `connected` tells why."""
+    """Without a position the whole snapshot comes again; `connected` tells who forgets what came before."""
     snapshot = [change("a", 1, event="snapshot"), change("b", 2, event="snapshot")]
     followed = Followed(
         stream(frame("connected", {}), snapshot[0], then=CUT_OFF),
         stream(frame("connected", {}), *snapshot, frame("bookmark", {}, "A5")),
-        frames=5,
+        frames=6,
         wanted=Wanted(snapshot=True),
     )
     assert [each.event for each in followed.frames] == [
@@ -107,9 +107,10 @@ def test_a_snapshot_cut_in_two_says_that_it_begins_anew() -> None:
         "snapshot",
         "connected",
         "snapshot",
+        "snapshot",
         "bookmark",
     ]
-    assert followed.keys == ["a", "b"]
+    assert followed.keys == ["a", "a", "b"]
     assert followed.resumed_from == [None, None]
 
 
