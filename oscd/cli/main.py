@@ -11,7 +11,8 @@ import click
 from oscd import __version__
 from oscd.cli.config import show_config
 from oscd.cli.import_legacy import import_legacy
-from oscd.cli.offline import rebuild, verify
+from oscd.cli.rebuild import rebuild
+from oscd.cli.verify import verify
 from oscd.errors import OscdError
 from oscd.server.settings import Settings, load_settings
 from oscd.server.start import start

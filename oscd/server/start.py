@@ -1,7 +1,7 @@
 """Owns the start of a node: everything that must be true before a worker may serve, checked in one process.
 
-Ports first, then the claim on the log, then its file, then the salt. What is refused has changed no event and no
-salt; the files of an empty log may be there already.
+Ports first, then the claim on the log, then its file, then the salt. What is refused has changed no entry and no
+salt; the files of an empty log may be there already, and a renamed or restored node may have begun its new origin.
 """
 
 from __future__ import annotations

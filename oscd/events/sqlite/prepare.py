@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from oscd.errors import StartRefused, Unavailable
-from oscd.events.event import Origin
+from oscd.events.cipher import EVENT_ID_BYTES
+from oscd.events.event import Origin, origin_began
 from oscd.events.log import Projections, scan
 from oscd.events.salt import sync_directory
 from oscd.events.sqlite import schema
 from oscd.events.sqlite.file import KeptOpen, LogFile, WriteLock, configure, inode_of
-from oscd.events.sqlite.transaction import SqliteReading
+from oscd.events.sqlite.transaction import SqliteReading, SqliteWriting
 
 Progress = Callable[[int], None]
 
@@ -93,7 +96,7 @@ def _prepare(path: Path, node_id: str, projections: Projections[sqlite3.Connecti
             schema.migrate(connection)
             if schema.read_meta(connection, "projections") != projections.version:
                 reproject(connection, projections)
-            origin = schema.own_origin(connection, node_id)
+            origin = _own_origin(connection, node_id, projections)
             connection.execute("COMMIT")
             if is_new:
                 sync_directory(path.parent)
@@ -108,6 +111,28 @@ def _prepare(path: Path, node_id: str, projections: Projections[sqlite3.Connecti
     return PreparedLog(LogFile(path, inode), origin, digest if isinstance(digest, bytes) else None, is_empty)
 
 
+def _own_origin(
+    connection: sqlite3.Connection, node_id: str, projections: Projections[sqlite3.Connection]
+) -> Origin:
+    """The origin this node appends to; a new incarnation where it has none, was renamed or restored.
+
+    One that follows another begins with an event that says where that one ended (invariant 9).
+    """
+    origin = schema.own_origin(connection)
+    if origin is not None and origin.node_id == node_id:
+        return origin
+    ended = schema.ended_origin(connection)
+    origin = schema.begin_own_origin(connection, node_id)
+    if ended is not None:
+        writing = SqliteWriting(connection, origin=origin, projections=projections, clock=_now)
+        writing.append([origin_began(ended, secrets.token_bytes(EVENT_ID_BYTES))])
+    return origin
+
+
+def _now() -> int:
+    return time.time_ns() // 1000
+
+
 def _refuse_foreign_file(path: Path) -> None:
     """Look at an existing file without changing a byte of it."""
     if not path.exists() or path.stat().st_size == 0:
@@ -115,6 +140,7 @@ def _refuse_foreign_file(path: Path) -> None:
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
     try:
         schema.refuse_foreign(connection)
+        schema.refuse_snapshot(connection)
     finally:
         connection.close()
 
