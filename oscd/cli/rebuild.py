@@ -8,8 +8,10 @@ from oscd.cli.log_file import database, require_log, translated
 from oscd.cli.progress import progress
 from oscd.errors import StartRefused
 from oscd.events.sqlite import schema
+from oscd.events.sqlite.claim import NodeClaim
 from oscd.events.sqlite.file import LogFile, inode_of
-from oscd.events.sqlite.prepare import NodeClaim, one_transaction, reproject
+from oscd.events.sqlite.outside import one_transaction
+from oscd.events.sqlite.prepare import reproject
 from oscd.events.sqlite.transaction import SqliteReading
 from oscd.projections.sqlite import SqliteProjections
 from oscd.server.process import harden_process

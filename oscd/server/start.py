@@ -16,7 +16,9 @@ from pathlib import Path
 from oscd import __version__
 from oscd.errors import StartRefused
 from oscd.events.salt import ensure_salt, salt_digest, salt_warning
-from oscd.events.sqlite.prepare import NodeClaim, PreparedLog, keep_open, note_salt, prepare
+from oscd.events.sqlite.claim import NodeClaim
+from oscd.events.sqlite.file import LogFile
+from oscd.events.sqlite.prepare import PreparedLog, keep_open, note_salt, prepare
 from oscd.feed.bell import Bells
 from oscd.projections.sqlite import SqliteProjections
 from oscd.server.binding import bind_listeners
@@ -76,6 +78,7 @@ def _serve(
         held.callback(bells.close)
         kept = keep_open(prepared.file)
         held.callback(kept.close)
+        _note(claim, kept.file)
         spec = WorkerSpec(
             settings,
             directory,
@@ -91,6 +94,14 @@ def _serve(
         )
     logger.info("oscd has stopped")
     return status
+
+
+def _note(claim: NodeClaim, file: LogFile) -> None:
+    """Let commands that write beside this node know its files."""
+    try:
+        claim.note(file)
+    except OSError as error:
+        raise StartRefused(f"OSC_DATABASE_PATH: its directory cannot be used: {error.strerror}.") from error
 
 
 def _tls_warnings(settings: Settings) -> Iterator[str]:

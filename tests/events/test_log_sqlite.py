@@ -19,9 +19,10 @@ from oscd.events.codec import genesis_digest
 from oscd.events.event import Draft, Recorded
 from oscd.events.log import Reading, Writing
 from oscd.events.sqlite import schema
+from oscd.events.sqlite.claim import NodeClaim
 from oscd.events.sqlite.file import KeptOpen, LogFile, Room, WriteLock
 from oscd.events.sqlite.log import SqliteLog
-from oscd.events.sqlite.prepare import NodeClaim, prepare
+from oscd.events.sqlite.prepare import prepare
 from oscd.events.sqlite.transaction import SqliteWriting
 from tests.events.log_contract import (
     ELSEWHERE,

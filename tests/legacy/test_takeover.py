@@ -15,8 +15,9 @@ from oscd.errors import StartRefused, Unavailable
 from oscd.events.event import Body, Draft, EventType, Recorded
 from oscd.events.salt import salt_digest
 from oscd.events.sqlite import schema
+from oscd.events.sqlite.claim import NodeClaim
 from oscd.events.sqlite.file import Room
-from oscd.events.sqlite.prepare import NodeClaim, note_salt, prepare
+from oscd.events.sqlite.prepare import note_salt, prepare
 from oscd.events.sqlite.transaction import SqliteReading, SqliteWriting
 from oscd.events.sqlite.verify import verify_chain
 from oscd.legacy.errors import ImportRefused

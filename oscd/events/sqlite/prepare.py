@@ -5,13 +5,10 @@ Must not run in a worker: a worker opens what is there, or says that it cannot.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +19,7 @@ from oscd.events.log import Projections, scan
 from oscd.events.salt import sync_directory
 from oscd.events.sqlite import schema
 from oscd.events.sqlite.file import KeptOpen, LogFile, WriteLock, configure, inode_of
+from oscd.events.sqlite.outside import one_transaction
 from oscd.events.sqlite.transaction import SqliteReading, SqliteWriting
 
 Progress = Callable[[int], None]
@@ -40,32 +38,6 @@ class PreparedLog:
     origin: Origin
     salt_digest: bytes | None
     is_empty: bool
-
-
-class NodeClaim:
-    """The claim of one process group on a log: held as long as it serves, or works on the file offline."""
-
-    def __init__(self, path: Path) -> None:
-        """Take the claim.
-
-        Raises:
-            StartRefused: Another process holds it, or the directory cannot be written.
-        """
-        try:
-            self._descriptor = os.open(f"{path}-node-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StartRefused(
-                f"OSC_DATABASE_PATH: its directory cannot be used: {error.strerror}."
-            ) from error
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(self._descriptor)
-            raise StartRefused("OSC_DATABASE_PATH: another oscd is using this log; stop it first.") from error
-
-    def release(self) -> None:
-        """Let others have the log."""
-        os.close(self._descriptor)
 
 
 def prepare(path: Path, *, node_id: str, projections: Projections[sqlite3.Connection]) -> PreparedLog:
@@ -179,25 +151,6 @@ def keep_open(file: LogFile) -> KeptOpen:
             "OSC_DATABASE_PATH: SQLite keeps no write-ahead log beside this file; is it a link?"
         )
     return kept
-
-
-@contextmanager
-def one_transaction(file: LogFile) -> Iterator[sqlite3.Connection]:
-    """Commit what happens inside at once, or none of it. For one process that works on a file no worker serves.
-
-    Raises:
-        sqlite3.Error, Unavailable: The log cannot be opened or written, or is no longer at its path.
-    """
-    lock = WriteLock(file.lock_path)
-    try:
-        # Closed under the lock, because the last connection to close checkpoints.
-        with lock.held(), closing(file.connect()) as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            yield connection
-            connection.execute("COMMIT")
-            file.require_in_place()
-    finally:
-        lock.close()
 
 
 def note_salt(file: LogFile, digest: bytes) -> None:
