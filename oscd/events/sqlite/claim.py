@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from oscd.errors import StartRefused
@@ -55,7 +56,8 @@ class NodeClaim:
 
     def release(self) -> None:
         """Let others have the log."""
-        self._forget()
+        with suppress(OSError):
+            self._forget()
         os.close(self._descriptor)
 
     def _forget(self) -> None:
