@@ -11,6 +11,7 @@ import click
 from oscd import __version__
 from oscd.cli.config import show_config
 from oscd.cli.import_legacy import import_legacy
+from oscd.cli.log import log
 from oscd.cli.rebuild import rebuild
 from oscd.cli.release import release
 from oscd.cli.snapshot import restore, snapshot
@@ -51,6 +52,7 @@ def config(*, as_json: bool) -> None:
 
 
 commands.add_command(verify)
+commands.add_command(log)
 commands.add_command(rebuild)
 commands.add_command(release)
 commands.add_command(snapshot)
