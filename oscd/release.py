@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-import time
 from pathlib import Path
 
 from oscd.commands import Release, decide_release, not_found
@@ -21,6 +20,7 @@ from oscd.events.sqlite.outside import transaction_beside
 from oscd.events.sqlite.transaction import SqliteWriting
 from oscd.projections import sqlite as projections
 from oscd.projections.entry import Entry
+from oscd.times import microseconds_now
 
 
 def live_entry(log: sqlite3.Connection, environment: str, key: str) -> Entry:
@@ -85,5 +85,5 @@ def _writing(log: sqlite3.Connection) -> SqliteWriting:
         log,
         origin=origin,
         projections=projections.SqliteProjections(),
-        clock=lambda: time.time_ns() // 1000,
+        clock=microseconds_now,
     )

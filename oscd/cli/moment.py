@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import time
 
 import click
 
 from oscd.events.cut import Cut
 from oscd.events.sqlite.transaction import SqliteReading
 from oscd.moment import Moment, MomentUnreadable, cut_at, parse_moment
+from oscd.times import microseconds_now
 
 _AGO = re.compile(r"([0-9]{1,9})([smhdw])")
 _MICROSECONDS = {
@@ -41,9 +41,9 @@ def cut_here(log: SqliteReading, moment: Moment) -> Cut:
     Raises:
         MomentUnknown: It has not come yet, or is not in this log.
     """
-    return cut_at(log, moment, time.time_ns() // 1000)
+    return cut_at(log, moment, microseconds_now())
 
 
 def _ago(text: str) -> int | None:
     match = _AGO.fullmatch(text)
-    return None if match is None else max(0, time.time_ns() // 1000 - int(match[1]) * _MICROSECONDS[match[2]])
+    return None if match is None else max(0, microseconds_now() - int(match[1]) * _MICROSECONDS[match[2]])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from oscd.events.sqlite import schema
 from oscd.events.sqlite.file import KeptOpen, LogFile, WriteLock, configure, inode_of
 from oscd.events.sqlite.outside import one_transaction
 from oscd.events.sqlite.transaction import SqliteReading, SqliteWriting
+from oscd.times import microseconds_now
 
 Progress = Callable[[int], None]
 
@@ -96,13 +96,9 @@ def _own_origin(
     ended = schema.ended_origin(connection)
     origin = schema.begin_own_origin(connection, node_id)
     if ended is not None:
-        writing = SqliteWriting(connection, origin=origin, projections=projections, clock=_now)
+        writing = SqliteWriting(connection, origin=origin, projections=projections, clock=microseconds_now)
         writing.append([origin_began(ended, secrets.token_bytes(EVENT_ID_BYTES))])
     return origin
-
-
-def _now() -> int:
-    return time.time_ns() // 1000
 
 
 def _refuse_foreign_file(path: Path) -> None:
