@@ -179,4 +179,6 @@ class _Copy:
 
 
 def _damaged(offset: int, what: str) -> SnapshotRefused:
-    return SnapshotRefused(f"the log is damaged at offset {offset}: {what}; run `oscd verify`.")
+    return SnapshotRefused(
+        f"what is to be copied is damaged at offset {offset}: {what}; run `oscd verify` on it."
+    )
