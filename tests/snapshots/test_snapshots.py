@@ -23,6 +23,7 @@ from oscd.events.sqlite.fingerprint import fingerprint_at
 from oscd.events.sqlite.prepare import prepare
 from oscd.events.sqlite.transaction import SqliteReading, SqliteWriting
 from oscd.events.sqlite.verify import verify_chain
+from oscd.feed.place import NoPlace, Place, place_of
 from oscd.moment import Moment, cut_at
 from oscd.projections.sqlite import SqliteProjections
 from oscd.projections.verify import verify_projections
@@ -162,6 +163,43 @@ def run_older(log: sqlite3.Connection, history: list[Step], node_id: str) -> Non
         stamp = 1_700_000_000_000_000 + 3 * number + clock.randrange(-5, 5)
         writing.append([draft(key, environment=environment, stamp=stamp)])
     log.execute("COMMIT")
+
+
+def test_a_life_that_is_one_by_what_was_left_out_keeps_its_number(tmp_path: Path) -> None:
+    """Without the delete between them two lives of an entry are one; the later number would tell of another."""
+    with salted_log(tmp_path / "log.db", [("create", "prod", "a", ""), ("delete", "prod", "a", "")]) as log:
+        created = SqliteReading(log).events(0, 1)[0].event
+        log.execute("BEGIN IMMEDIATE")
+        origin = schema.new_origin(log, "node-b")
+        writing = SqliteWriting(log, origin=origin, projections=SqliteProjections(), clock=lambda: 0)
+        (late,) = writing.append([draft("a", stamp=created.stamp)])
+        log.execute("COMMIT")
+        assert (late.offset, late.entry_id) == (3, 2)
+        snapshot(log, tmp_path / "snap.db", at(created.stamp))
+        with opened(tmp_path / "snap.db") as copy:
+            assert [(e.offset, e.previous, e.entry_id) for e in SqliteReading(copy).events(0, 9)] == [
+                (1, None, 1),
+                (2, 1, 1),
+            ]
+            assert findings(copy) == []
+
+
+def test_readers_of_the_original_find_their_place_at_the_restored_node(tmp_path: Path) -> None:
+    """Invariant 9: who stands within the snapshot goes on; who stands past it never does by chance."""
+    with salted_log(tmp_path / "log.db", HISTORY) as log:
+        snapshot(log, tmp_path / "snap.db")
+        within = SqliteReading(log).position()
+        run_more(log, [("update", "prod", "a", "")])
+        beyond = SqliteReading(log).position()
+    restored(tmp_path / "snap.db", tmp_path / "node")
+    path = tmp_path / "node" / "configurations.db"
+    prepare(path, node_id="node-a", projections=SqliteProjections())
+    with opened(path) as new:
+        run_more(new, [("update", "prod", "a", ""), ("update", "prod", "a", "")])
+        found = place_of(SqliteReading(new), within)
+        assert isinstance(found, Place)
+        assert (found.offset, found.ahead) == (5, {})
+        assert place_of(SqliteReading(new), beyond) is NoPlace.NOT_YET
 
 
 def test_a_write_is_not_split(tmp_path: Path) -> None:
