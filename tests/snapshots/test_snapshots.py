@@ -11,9 +11,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from oscd.cli.main import commands
 from oscd.errors import StartRefused
 from oscd.events.event import ORIGIN_BEGAN
 from oscd.events.position import Position, mark
@@ -29,10 +31,10 @@ from oscd.projections.sqlite import SqliteProjections
 from oscd.projections.verify import verify_projections
 from oscd.snapshots import restore as restoring
 from oscd.snapshots import take as taking
-from oscd.snapshots.copying import CutOf, extent_of
+from oscd.snapshots.copying import CutOf, copy_log, extent_of
 from oscd.snapshots.errors import SnapshotRefused
 from oscd.snapshots.restore import restore
-from oscd.snapshots.take import Made, take_snapshot
+from oscd.snapshots.take import Made, building, take_snapshot
 from tests.events.log_contract import draft
 from tests.projections.history import Step, log_with, run_more, steps
 from tests.snapshots.logs import SALT, events_of, salted_log, tables_of
@@ -263,6 +265,31 @@ def test_a_damaged_snapshot_is_not_restored(tmp_path: Path, tampering: str) -> N
     with pytest.raises(SnapshotRefused, match=r"damaged|not a snapshot"):
         restored(tmp_path / "snap.db", tmp_path / "node")
     assert not (tmp_path / "node").exists() or names(tmp_path / "node") == set()
+
+
+def test_a_draft_is_no_snapshot_and_no_log(tmp_path: Path) -> None:
+    """What a kill leaves under its temporary name is refused by whatever would read it."""
+    draft = tmp_path / ".snap.db.0123"
+    with salted_log(tmp_path / "log.db", HISTORY) as log, pytest.raises(KeyboardInterrupt):
+        cut_short(log, draft)
+    assert draft.stat().st_size > 50_000, "nothing of it was on the disk"
+    for arguments in (
+        ["verify", str(draft)],
+        ["log", str(draft)],
+        ["restore", str(draft), "--to", str(tmp_path)],
+    ):
+        done = CliRunner().invoke(commands, arguments)
+        assert (done.exit_code, done.output) == (1, "")
+        assert isinstance(done.exception, StartRefused)
+
+
+def cut_short(log: sqlite3.Connection, draft: Path) -> None:
+    """Copy a log many times over, so that some of it reaches the disk, and do not come to the end."""
+    with building(draft) as target:
+        target.execute("PRAGMA cache_size = 1")
+        copy_log(log, extent_of(log, None), target, silent)
+        target.execute("CREATE TABLE filler AS SELECT randomblob(100000)")
+        raise KeyboardInterrupt
 
 
 def test_what_is_there_is_not_replaced(tmp_path: Path) -> None:
