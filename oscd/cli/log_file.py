@@ -58,13 +58,16 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def require_log(connection: sqlite3.Connection, path: Path) -> None:
-    """Pass a log whose layout is this version's.
+    """Pass a log whose layout is this version's, and a snapshot of any version so far.
 
     Raises:
         StartRefused: It is another.
     """
     schema.refuse_foreign(connection)
-    if schema.layout(connection) != len(schema.MIGRATIONS):
+    layout = schema.layout(connection)
+    # No start ever brings a snapshot up to date. What is read of one has been in every layout; a migration that
+    # changes that has to bring a copy of it up to date first.
+    if layout != len(schema.MIGRATIONS) and not (layout and schema.is_snapshot(connection)):
         raise StartRefused(f"{path}: not a log of this version; start the node on it first.")
 
 

@@ -246,6 +246,21 @@ def test_a_damaged_log_has_no_snapshot(tmp_path: Path, tampering: str) -> None:
     assert names(tmp_path) == {"log.db"}
 
 
+def test_a_snapshot_of_an_older_oscd_is_restored(tmp_path: Path) -> None:
+    """Nothing brings a snapshot up to date but its restore, so every layout so far is read; a newer one is not."""
+    with salted_log(tmp_path / "log.db", HISTORY) as log:
+        snapshot(log, tmp_path / "snap.db")
+    for layout in range(1, len(schema.MIGRATIONS) + 2):
+        with opened(tmp_path / "snap.db") as copy:
+            copy.execute(f"PRAGMA user_version = {layout}")
+        arguments = ["restore", str(tmp_path / "snap.db"), "--to", str(tmp_path / f"from {layout}")]
+        done = CliRunner().invoke(commands, arguments)
+        assert (done.exit_code == 0) == (layout <= len(schema.MIGRATIONS)), done.output
+    with opened(tmp_path / "from 1" / "configurations.db") as new:
+        assert schema.layout(new) == len(schema.MIGRATIONS)
+        assert findings(new) == []
+
+
 @pytest.mark.parametrize(
     "tampering",
     [
