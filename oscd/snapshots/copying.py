@@ -10,12 +10,12 @@ Must not know where the files are, or what is done with them.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from oscd.events import codec
 from oscd.events.cut import Cut
-from oscd.events.event import EventRef, Origin
+from oscd.events.event import ORIGIN_BEGAN, EventRef, Origin
 from oscd.events.sqlite import schema
 from oscd.events.sqlite.stored import PAGE_ROWS, StoredEvent, stored_events
 from oscd.events.sqlite.transaction import SqliteReading
@@ -38,7 +38,7 @@ class Extent:
         head: Offset of the last event that may be copied. Commits hold whole writes, so it ends one.
         cut: What is covered; None: everything up to the head.
         origins: The origins as they were then, by the ids of their rows.
-        own: Row of the origin that the log appends to, or did before it became a snapshot.
+        own: Rows of the origins that the log has appended to one after the other, the last one first.
         salt_digest: SHA-256 of the salt its values are sealed under.
         left_out: Whether events were left out when it was copied itself.
     """
@@ -46,7 +46,7 @@ class Extent:
     head: int
     cut: Cut | None
     origins: dict[int, Origin]
-    own: int | None
+    own: tuple[int, ...]
     salt_digest: bytes | None
     left_out: bool
 
@@ -60,7 +60,6 @@ def extent_of(log: sqlite3.Connection, cut: CutOf | None) -> Extent:
     log.execute("BEGIN")
     try:
         reading = SqliteReading(log)
-        own = schema.read_meta(log, "own_origin") or schema.read_meta(log, "ended_origin")
         digest = schema.read_meta(log, "salt_digest")
         return Extent(
             head=reading.head(),
@@ -71,12 +70,29 @@ def extent_of(log: sqlite3.Connection, cut: CutOf | None) -> Extent:
                     "SELECT id, node_id, incarnation FROM origins"
                 )
             },
-            own=own if isinstance(own, int) else None,
+            own=tuple(_own_origins(log)),
             salt_digest=digest if isinstance(digest, bytes) else None,
             left_out=schema.read_meta(log, "left_out") is not None,
         )
     finally:
         log.execute("ROLLBACK")
+
+
+def _own_origins(log: sqlite3.Connection) -> Iterator[int]:
+    """The origin that the log appends to, or did before it was copied, and those it followed."""
+    row_id = schema.read_meta(log, "own_origin") or schema.read_meta(log, "ended_origin")
+    seen: set[int] = set()
+    while isinstance(row_id, int) and row_id not in seen:
+        seen.add(row_id)
+        yield row_id
+        first = log.execute("SELECT header FROM events WHERE origin = ? AND seq = 1", (row_id,)).fetchone()
+        event = None if first is None else codec.decode_header(first[0])
+        if event is None or event.type != ORIGIN_BEGAN or event.replaces is None:
+            return
+        row = log.execute(
+            "SELECT id FROM origins WHERE incarnation = ?", (event.replaces.origin.incarnation,)
+        ).fetchone()
+        row_id = None if row is None else row[0]
 
 
 def copy_log(
@@ -149,9 +165,15 @@ class _Copy:
                 (end.seq, end.digest, end.stamp, origin.node_id, origin.incarnation),
             )
         self._note("salt_digest", self._extent.salt_digest)
-        self._note("ended_origin", self._extent.own)
+        self._note("ended_origin", self._ended())
         self._note("last_entry_id", self._last_id or None)
         self._note("left_out", 1 if self._has_gaps or self._extent.left_out else None)
+
+    def _ended(self) -> int | None:
+        """The origin that the log appended to at the moment that is copied, which may be an earlier one."""
+        own = self._extent.own
+        held = (row_id for row_id in own if self._chains.end(self._extent.origins[row_id]).seq)
+        return next(held, own[0] if own else None)
 
     def _is_covered(self, row: StoredEvent) -> bool:
         cut, origin = self._extent.cut, self._extent.origins.get(row.origin)

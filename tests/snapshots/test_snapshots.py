@@ -111,6 +111,24 @@ def test_a_restored_node_takes_a_new_incarnation(tmp_path: Path) -> None:
         assert begun.origin != last.origin
 
 
+def test_a_moment_before_a_rename_ends_the_origin_of_then(tmp_path: Path) -> None:
+    """Invariant 9: what is restored follows the origin that the log appended to at that moment, not a later one."""
+    path = tmp_path / "log.db"
+    with salted_log(path, HISTORY) as log:
+        before = SqliteReading(log).position()
+        last = SqliteReading(log).events(4, 1)[0].event.ref
+        prepare(path, node_id="renamed", projections=SqliteProjections())
+        prepare(path, node_id="again", projections=SqliteProjections())
+        run_more(log, [("update", "prod", "a", "")])
+        snapshot(log, tmp_path / "snap.db", at(before))
+    restored(tmp_path / "snap.db", tmp_path / "node")
+    database = tmp_path / "node" / "configurations.db"
+    prepare(database, node_id="node-a", projections=SqliteProjections())
+    with opened(database) as new:
+        (first,) = SqliteReading(new).events(5, 10)
+    assert (first.event.type, first.event.replaces) == (ORIGIN_BEGAN, last)
+
+
 def test_no_node_serves_from_a_snapshot(tmp_path: Path) -> None:
     """It is refused with the command that makes a node of it, and is not changed."""
     with salted_log(tmp_path / "log.db", HISTORY) as log:
