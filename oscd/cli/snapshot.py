@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -43,7 +47,7 @@ def snapshot(*, file: Path, at: Moment | None, as_json: bool) -> None:
     """
     harden_process()
     salt = load_salt(settings().salt_file_path)
-    with reading(database()) as log:
+    with _ended_tidily(), reading(database()) as log:
         if schema.is_snapshot(log):
             raise SnapshotRefused("OSC_DATABASE_PATH is a snapshot itself; copy the file.")
         extent = _extent(log, at)
@@ -72,11 +76,25 @@ def restore(*, file: Path, directory: Path, at: Moment | None, as_json: bool) ->
     Example: oscd restore /backup/oscd-monday.db --to node-b && cd node-b && oscd serve
     """
     harden_process()
-    with reading(file.resolve()) as log:
+    with _ended_tidily(), reading(file.resolve()) as log:
         extent = _extent(log, at)
         with progress("Restoring", STAGES * extent.head) as tell:
             made = restore_into(log, extent, directory, tell)
     _tell("Restored", made, as_json=as_json)
+
+
+@contextmanager
+def _ended_tidily() -> Iterator[None]:
+    """Let SIGTERM unwind like Ctrl-C does, so that no draft with a salt in it is left."""
+
+    def end(number: int, _: object) -> None:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _extent(log: sqlite3.Connection, at: Moment | None) -> Extent:

@@ -125,7 +125,8 @@ def _tell(verified: Verified) -> None:
         click.echo(finding)
     if verified.faults:
         more = " (only the first are shown)" if len(verified.faults) == MAX_FINDINGS else ""
-        click.echo(f"{len(verified.faults)} fault(s) found{more}.", err=True)
+        uncompared = " The fingerprint was not compared." if verified.expected is not None else ""
+        click.echo(f"{len(verified.faults)} fault(s) found{more}.{uncompared}", err=True)
         return
     if verified.is_snapshot:
         click.echo(

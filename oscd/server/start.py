@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from oscd import __version__
 from oscd.errors import StartRefused
@@ -30,6 +31,9 @@ from oscd.server.spawned import LOG_CLOSE_SECONDS, worker_main
 from oscd.server.spec import WorkerSpec
 from oscd.server.supervisor import run_supervisor
 from oscd.server.tls import tls_context, validity_warning
+
+CLAIM_SECONDS: Final = 2.0
+"""How long a start waits for its log: `oscd release` on a log that no node serves holds it for some milliseconds."""
 
 
 def start(settings: Settings, warnings: Sequence[str], directory: Path) -> int:
@@ -67,7 +71,7 @@ def _serve(
     for warning in warnings:
         logger.warning(warning)
     with ExitStack() as held:
-        claim = NodeClaim(settings.database_path)
+        claim = NodeClaim(settings.database_path, wait_seconds=CLAIM_SECONDS)
         held.callback(claim.release)
         prepared = prepare(settings.database_path, node_id=settings.node_id, projections=SqliteProjections())
         salt = _salt(settings, prepared)

@@ -218,6 +218,19 @@ def killed(directory: Path, chance: random.Random, *arguments: str) -> bool:
     return process.wait(PATIENCE) == -signal.SIGKILL
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_leaves_no_draft(tmp_path: Path, number: signal.Signals) -> None:
+    """Whoever ends a snapshot in an orderly way has nothing to clean up."""
+    (tmp_path / "salt").write_bytes(SALT)
+    with salted_log(tmp_path / "log.db", long_history(EVENTS)):
+        pass
+    process = started(tmp_path, "snapshot", "snap.db")
+    wait_until(lambda: any(tmp_path.glob(".snap.db.*")), what="the draft to be there")
+    process.send_signal(number)
+    assert process.wait(PATIENCE) == {signal.SIGTERM: 143, signal.SIGINT: 1}[number]
+    assert list(tmp_path.glob("*snap*")) == []
+
+
 @pytest.mark.parametrize("command", ["snapshot", "restore"])
 def test_a_full_disk_leaves_nothing(tmp_path: Path, small_disk: Path, command: str) -> None:
     """One line says that the disk is full, and it is as it was."""

@@ -66,6 +66,17 @@ def test_a_stopped_log_is_claimed_for_as_long_as_it_is_written(path: Path) -> No
     assert not Path(f"{path}-wal").exists()
 
 
+def test_a_node_that_starts_meanwhile_waits_for_it(path: Path) -> None:
+    """A start that comes while the log is written from outside is not refused: it is its turn a moment later."""
+    claims: list[NodeClaim] = []
+    with transaction_beside(path):
+        node = threading.Thread(target=lambda: claims.append(NodeClaim(path, wait_seconds=30)))
+        node.start()
+        assert not claims
+    node.join(30)
+    claims[0].release()
+
+
 def test_a_served_log_is_written_beside_its_node(path: Path) -> None:
     """The node's files stay the ones it serves from, and its write-ahead log is not checkpointed at the end."""
     with served(path) as kept:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from oscd.errors import StartRefused
 from oscd.events.sqlite.file import Inode, LogFile
 
 _MAX_NOTE = 4096
+_POLL_SECONDS = 0.02
 
 
 class Claimed(StartRefused):
@@ -23,27 +25,37 @@ class Claimed(StartRefused):
 
 
 class NodeClaim:
-    """The claim of one process group on a log: held as long as it serves, or works on the file offline."""
+    """The claim of one process group on a log: held as long as it serves, or works on the file offline.
 
-    def __init__(self, path: Path) -> None:
-        """Take the claim.
+    Args:
+        wait_seconds: How long to wait for it; a command that works beside no node needs it for a moment only.
 
-        Raises:
-            Claimed: Another process holds it.
-            StartRefused: The directory cannot be written.
-        """
+    Raises:
+        Claimed: Another process holds it.
+        StartRefused: The directory cannot be written.
+    """
+
+    def __init__(self, path: Path, *, wait_seconds: float = 0.0) -> None:
         try:
             self._descriptor = os.open(_claim_path(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StartRefused(
                 f"OSC_DATABASE_PATH: its directory cannot be used: {error.strerror}."
             ) from error
+        give_up_at = time.monotonic() + wait_seconds
+        while not (is_held := self._try()) and time.monotonic() < give_up_at:
+            time.sleep(_POLL_SECONDS)
+        if not is_held:
+            os.close(self._descriptor)
+            raise Claimed("OSC_DATABASE_PATH: another oscd is using this log; stop it first.")
+        self._forget()
+
+    def _try(self) -> bool:
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._forget()
-        except BlockingIOError as error:
-            os.close(self._descriptor)
-            raise Claimed("OSC_DATABASE_PATH: another oscd is using this log; stop it first.") from error
+        except BlockingIOError:
+            return False
+        return True
 
     def note(self, file: LogFile) -> None:
         """Say which files are served from now on.
