@@ -13,9 +13,13 @@ from oscd.cli.completion import completion
 from oscd.cli.config import show_config
 from oscd.cli.entries import get, ls, rm, set_
 from oscd.cli.import_legacy import import_legacy
-from oscd.cli.offline import rebuild, verify
+from oscd.cli.log import log
 from oscd.cli.outcome import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_STATUS, tell_wrong_usage
+from oscd.cli.rebuild import rebuild
+from oscd.cli.release import release
 from oscd.cli.sections import CALL, FILE, SERVE, SHELL, Sections
+from oscd.cli.snapshot import restore, snapshot
+from oscd.cli.verify import verify
 from oscd.cli.versions import diff, history, rollback
 from oscd.cli.watch import watch
 from oscd.errors import OscdError
@@ -63,7 +67,7 @@ def _settings() -> tuple[Settings, list[str]]:
 
 commands.add(CALL, get, set_, ls, rm, history, diff, rollback, watch)
 commands.add(SERVE, serve, config)
-commands.add(FILE, verify, rebuild, import_legacy)
+commands.add(FILE, verify, log, rebuild, release, snapshot, restore, import_legacy)
 commands.add(SHELL, completion)
 
 

@@ -220,9 +220,7 @@ class SqliteWriting(SqliteReading):
             body=body,
         )
         header = codec.encode_header(event)
-        previous, previous_id = self.store.execute(
-            f'SELECT "offset", entry_id {_FROM_WINNER}', (event.environment, event.key, tip.offset)
-        ).fetchone() or (None, None)
+        previous, previous_id = self._met(event)
         recorded = Recorded(
             offset=tip.offset + 1,
             event=event,
@@ -242,6 +240,15 @@ class SqliteWriting(SqliteReading):
         )
         self._projections.apply(self.store, recorded)
         return recorded
+
+    def _met(self, event: Event) -> tuple[int | None, int | None]:
+        """Offset and entry id of the entry's winner so far."""
+        if not event.is_of_entry:
+            return (None, None)
+        row: tuple[int, int | None] | None = self.store.execute(
+            f'SELECT "offset", entry_id {_FROM_WINNER}', (event.environment, event.key, self.tip.offset)
+        ).fetchone()
+        return (None, None) if row is None else row
 
     def _stamp(self, imported: int | None) -> int:
         if imported is not None:
