@@ -78,9 +78,12 @@ def main() -> None:
     except click.ClickException as error:
         tell_wrong_usage(error, sys.argv[1:])
         sys.exit(error.exit_code)
-    except click.Abort:
-        # Ctrl-C, or the end of input at a question.
-        sys.exit(EXIT_INTERRUPTED)
+    except click.Abort as abort:
+        # Ctrl-C, or a question that was answered with no, or not at all.
+        is_interrupted = isinstance(abort.__cause__ or abort.__context__, KeyboardInterrupt)
+        if not is_interrupted:
+            click.echo("Aborted!", err=True)
+        sys.exit(EXIT_INTERRUPTED if is_interrupted else EXIT_FAILED)
     except OscdError as error:
         click.echo(f"oscd: {error}", err=True)
         sys.exit(EXIT_FAILED)

@@ -133,8 +133,7 @@ def rollback(*, session: Session, key: str, environment: str, to: str, dry_run: 
                 click.echo("Nothing would change.", err=True)
             if dry_run:
                 return
-            if not click.confirm("Roll back?", err=True):
-                sys.exit(EXIT_FAILED)
+            click.confirm("Roll back?", abort=True, err=True)
         entry = service.rollback(
             environment,
             key,

@@ -95,7 +95,7 @@ def test_no_option_takes_a_key() -> None:
         for parameter in command.params:
             if isinstance(parameter, click.Option):
                 for option in parameter.opts:
-                    assert not option.endswith(("-key", "-password")), (command.name, option)
+                    assert not option.endswith(("user-key", "api-key", "password")), (command.name, option)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -225,7 +225,7 @@ class Terminal:
 
 @pytest.mark.parametrize("no_colour", [{}, {"NO_COLOR": "1"}, {"TERM": "dumb"}])
 def test_a_person_is_asked_and_sees_colours(shared_node: RunningNode, no_colour: dict[str, str]) -> None:
-    """A value typed is not shown; a rollback shows what would change and asks; no means no; NO_COLOR means none."""
+    """A value typed is not shown; a rollback shows what would change and asks; no means no, and so does Ctrl-C."""
     key = f"typed/{len(no_colour)}{''.join(no_colour)}"
     typed = Terminal(shared_node, "set", key, "-e", "prod")
     typed.until("Value: ")
@@ -242,6 +242,10 @@ def test_a_person_is_asked_and_sees_colours(shared_node: RunningNode, no_colour:
     assert "-second" in asked.shown
     assert "+s3cret-typed" in asked.shown
     assert ("\x1b[" in asked.shown) == (not no_colour)
+    interrupted = Terminal(shared_node, "rollback", key, "-e", "prod", "--to", "1", **no_colour)
+    interrupted.until("Roll back? [y/N]: ")
+    interrupted.type("\x03")
+    assert interrupted.end() == 130
     told = Terminal(shared_node, "get", key, "-e", "prod")
     assert told.end() == 0
     assert told.shown.strip() == "second"
