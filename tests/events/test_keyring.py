@@ -330,7 +330,9 @@ async def test_a_caller_that_leaves_ends_the_wait_for_the_slot(
     with DerivationSlot(lock).hold(LONG, NEVER):
         async with asking(ring, "gone", "kept") as tasks:
             tasks[0].cancel()
-            await until(lambda: ring._running is not None and ring._running.user_key == "kept")
+            await until(
+                lambda: ring._running is not None and ring._running.fingerprint == ring._fingerprint("kept")
+            )
     assert fake.keys == []
 
     await ring.derive("next")

@@ -46,6 +46,10 @@ class Noted:
     def apply(self, store: sqlite3.Connection, recorded: Recorded) -> None:
         store.execute("INSERT INTO applied VALUES (?)", (recorded.offset,))
 
+    def apply_all(self, store: sqlite3.Connection, recorded: Sequence[Recorded]) -> None:
+        for one in recorded:
+            self.apply(store, one)
+
 
 def applied(reading: Reading[Any]) -> list[int]:
     return [n for (n,) in reading.store.execute("SELECT n FROM applied ORDER BY n")]
