@@ -243,7 +243,7 @@ class Subscription:
 
     async def _snapshot(self) -> AsyncIterator[bytes]:
         cut, wanted = self._place, self.wanted
-        async for page in entries_at(self._read, wanted.filter, cut.offset, wanted.cipher):
+        async for page in entries_at(self._read, wanted.filter, decode_position(cut.at), wanted.cipher):
             self._opened(sum(value is not None for _, value in page))
             if self.ending is not None:
                 return
