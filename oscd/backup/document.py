@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import orjson
@@ -39,20 +39,14 @@ class BackedUp:
 
     Attributes:
         category: None for none.
-        value_json: Not in a repr.
         created_at, updated_at: µs since 1970; None where the backup does not tell.
     """
 
-    environment: str
-    key: str
+    place: Place
     category: str | None
-    value_json: bytes
+    value_json: bytes = field(repr=False)
     created_at: int | None
     updated_at: int | None
-
-    def __repr__(self) -> str:
-        """Shows no value."""
-        return f"BackedUp({self.environment!r}, {self.key!r})"
 
 
 @dataclass(frozen=True, slots=True)
