@@ -37,6 +37,15 @@ def _boolean_if_word(text: object) -> object:
     return {"true": True, "false": False}.get(text, text) if isinstance(text, str) else text
 
 
+def _boolean_if_said(text: object) -> object:
+    return _boolean_if_word(text.lower()) if isinstance(text, str) else text
+
+
+def _plus_for_space(text: object) -> object:
+    """Undo what a query does to base64 that was not percent-encoded."""
+    return text.replace(" ", "+") if isinstance(text, str) else text
+
+
 # Lengths are in code points.
 Key = Annotated[str, Field(min_length=1, max_length=255, pattern=_NO_CONTROL, examples=["database/host"])]
 Environment = Annotated[
@@ -151,6 +160,47 @@ class TicketRequest(StreamFilterQuery):
     )
 
 
+class BackupQuery(_Request):
+    """Query of `POST /backup`; what is absent matches everything."""
+
+    category: Category | None = None
+    environment: Environment | None = None
+    at: Annotated[
+        str | None, Field(description="As of then: a position that a node has issued, or a time (RFC 3339)")
+    ] = None
+
+
+class BackupEntry(EntryCreate):
+    """An entry of a backup: what a create takes, and its times."""
+
+    created_at: str | None = None
+    updated_at: str | None = None
+
+
+# What a query says, as clients in several languages write it.
+Said = Annotated[bool | None, BeforeValidator(_boolean_if_said)]
+
+
+class ImportQuery(_Request):
+    """Query of `POST /import`, for clients that send everything so."""
+
+    backup_data: Annotated[str | None, BeforeValidator(_plus_for_space)] = None
+    overwrite: Said = None
+    dry_run: Said = None
+
+
+class ImportRequest(_Request):
+    """Body of `POST /import`."""
+
+    backup_data: Annotated[
+        str | None, Field(repr=False, description="From `POST /backup`, of this server or the original")
+    ] = None
+    overwrite: Annotated[
+        bool | None, Field(description="Whether entries of the same user key are overwritten, or skipped")
+    ] = None
+    dry_run: Annotated[bool | None, Field(description="Report only")] = None
+
+
 class EntryShort(BaseModel):
     """An entry without its times."""
 
@@ -173,6 +223,36 @@ class DeleteAnswer(BaseModel):
     """Says what was deleted."""
 
     message: str
+
+
+class BackupAnswer(BaseModel):
+    """A backup."""
+
+    backup_data: str
+    total_keys: Count
+    backup_timestamp: Time
+    backup_id: str
+
+
+class FailedEntry(BaseModel):
+    """An entry that was not imported, and why; what it does not tell of its place is null."""
+
+    key: str | None
+    environment: str | None
+    error: str
+
+
+class ImportAnswer(BaseModel):
+    """What became of the entries of a backup."""
+
+    message: str
+    backup_id: str
+    backup_timestamp: str
+    total_in_backup: Count
+    imported: Count
+    skipped: Count
+    failed: Count
+    failed_keys: list[FailedEntry]
 
 
 class ServiceInfo(BaseModel):

@@ -1,7 +1,7 @@
 """Owns the use cases on backups: make one of what a key opens, and import one.
 
-Like `node.py`, but for what is large: a backup is never whole in memory while it is made, and imports are worked on one
-at a time in a worker, because each may take several times its size. Must not know HTTP.
+Like `node.py`, but for what is large: a backup is never whole in memory while it is made, and a worker works on one
+import at a time, because each takes several times its size. Must not know HTTP.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from oscd.events.cipher import BackupKey, Cipher
 from oscd.events.keyring import KeyRing
 from oscd.events.log import EventLog, MicrosecondClock
 from oscd.events.position import Position
-from oscd.listing import START, Listing
+from oscd.listing import START, Filters, Listing
+from oscd.moment import Moment
 from oscd.times import rfc3339
 from oscd.values import Opened, Uncounted, ValueCounts
 
@@ -75,13 +76,19 @@ class Backups:
         self._clock = clock
         self._turn = asyncio.Semaphore(1)
 
-    async def make(self, listing: Listing, password: str, to_json: ToJson) -> BackupMaking:
-        """Begin a backup: read its first part and stretch its password.
+    async def make(
+        self, filters: Filters, user_key: str, password: str, to_json: ToJson, moment: Moment | None
+    ) -> BackupMaking:
+        """Begin a backup of the entries a key opens: read its first part and stretch its password.
+
+        Args:
+            moment: What it is of; None: of now.
 
         Raises:
-            MomentUnknown: The listing cannot be cut where it should.
+            MomentUnknown: That cannot be told here.
             TooManyRequests, Unavailable: Not now.
         """
+        listing = Listing(self._log, self._keyring, filters, user_key, self._counts, moment)
         first = await listing.page(START, PART_ENTRIES, PART_BYTES)
         salt = new_salt()
         key = await self._keyring.derive_backup_key(password, salt)
@@ -100,18 +107,21 @@ class Backups:
             LogCorrupt: The log does not hold what was appended.
             TooManyRequests, Unavailable: Not now; nothing was changed.
         """
-        try:
-            await asyncio.wait_for(self._turn.acquire(), TURN_SECONDS)
-        except TimeoutError:
-            raise Unavailable(
-                "Nothing was changed: another import is being worked on.", retry_after=2
-            ) from None
+        await self._take_turn()
         try:
             reader = await self._opened(wanted.backup_data, password)
             cipher = self._keyring.recall(user_key) or await self._keyring.derive(user_key)
             return await self._import(reader, wanted, cipher, user_key, caller)
         finally:
             self._turn.release()
+
+    async def _take_turn(self) -> None:
+        try:
+            async with asyncio.timeout(TURN_SECONDS):
+                await self._turn.acquire()
+        except TimeoutError:
+            busy = "Nothing was changed: another import is being worked on."
+            raise Unavailable(busy, retry_after=2) from None
 
     async def _opened(self, backup_data: str, password: str) -> DocumentReader:
         envelope = await asyncio.to_thread(read_envelope, backup_data)

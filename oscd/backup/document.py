@@ -9,7 +9,7 @@ entry begins and ends, and only that one is read. Must not judge an entry: `judg
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -117,7 +117,7 @@ class DocumentReader:
         if at != len(self._document) or not has_entries:
             raise not_a_backup()
 
-    def _elements(self, at: int, judge: Judge) -> Iterator[BackedUp | Failure]:
+    def _elements(self, at: int, judge: Judge) -> Generator[BackedUp | Failure, None, int]:
         """Judge the elements of an array, and return where it ends."""
         at = self._after(at, b"[")
         if self._is_at(at, b"]"):

@@ -1,8 +1,8 @@
-"""Owns `backup_data`: the text base64(salt ‖ Fernet token) around the document of a backup, written and read piece by piece.
+"""Owns `backup_data`, the text base64(salt ‖ Fernet token) around the document of a backup; works in pieces.
 
-A token is URL-safe base64 itself, so the text is base64 of base64, as the original has it. No two texts are read as the
-same backup: whatever an encoder would not have written is refused, so that a changed character is always found. Must
-not know what the document says, nor stretch a password.
+A token is URL-safe base64 itself, so the text is base64 of base64, as the original has it. No two texts are read as
+the same backup: whatever an encoder would not have written is refused, so that a changed character is always found.
+Must not know what the document says, nor stretch a password.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class EnvelopeWriter:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Envelope:
-    """What a `backup_data` holds: the salt its password is stretched with, and a token that is still to be verified."""
+    """What a `backup_data` holds: the salt for its password, and a token that is still to be verified."""
 
     salt: bytes
     token: bytearray

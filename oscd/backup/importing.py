@@ -54,7 +54,7 @@ class Importing:
         self._cipher = cipher
         self._plan = plan
         self._is_dry = is_dry
-        # Offset of the last event that everything which is ready was decided after; none of them before the first look.
+        # All that is ready was decided after the event at this offset; None before the first look at the log.
         self._decided_at: int | None = None
 
     async def decide(self, entries: Iterator[BackedUp | Failure]) -> None:

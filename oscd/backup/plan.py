@@ -1,7 +1,7 @@
-"""Owns the rules of an import: what becomes of each entry of a backup, given what the log holds. Pure: no I/O, no clock.
+"""Owns the rules of an import: what becomes of each entry of a backup, given what the log holds. No I/O, no clock.
 
-An entry that could not be created here has failed, and so has one that the backup holds twice or that another user key
-owns. One that the caller owns is skipped, or overwritten where that was asked for. The rest are imported.
+An entry that could not be created here has failed, and so has one that the backup holds twice or that another user
+key owns. One that the caller owns is skipped, or overwritten where that was asked for. The rest are imported.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ def test_malformed_http_is_400_and_closed(node: RunningNode, data: bytes) -> Non
     ids=["one long header", "many headers", "a long target", "no line at all"],
 )
 def test_a_gigantic_head_is_refused(node: RunningNode, data: bytes) -> None:
-    """A head beyond 32 KiB is refused before it is whole, and costs nobody else anything."""
+    """A head beyond 64 KiB is refused before it is whole, and costs nobody else anything."""
     with connect(node.port) as client:
         with suppress(ConnectionError):  # it may be refused before all of it is sent
             client.sendall(data)
