@@ -9,7 +9,6 @@ have changed since. Must not know a cipher's workings.
 from __future__ import annotations
 
 import sqlite3
-import time
 from dataclasses import dataclass
 
 from oscd.events.cipher import Cipher
@@ -21,6 +20,7 @@ from oscd.events.position import Position
 from oscd.moment import Moment, cut_at
 from oscd.projections import sqlite as projections
 from oscd.projections.entry import Entry, entry_after
+from oscd.times import microseconds_now
 from oscd.values import Opened, Uncounted, ValueCounts, open_each
 
 START = ("", "")
@@ -133,7 +133,7 @@ class Listing:
     def _first_cut(self, reading: Reading[sqlite3.Connection]) -> Cut:
         if self._moment is None:
             return reading.cut_at_head()
-        return cut_at(reading, self._moment, time.time_ns() // 1000)
+        return cut_at(reading, self._moment, microseconds_now())
 
 
 def entries_of_page(

@@ -12,10 +12,12 @@ from functools import partial
 import orjson
 from quart import Response
 
-from oscd.api.answers import NO_STORE, entry_json
+from oscd.api.answers import NO_STORE, entry_json, json_stream
 from oscd.api.backup_entry import judge
+from oscd.api.backup_models import BackupAnswer, BackupQuery, ImportAnswer, ImportQuery, ImportRequest
 from oscd.api.call import Call, Handler
-from oscd.api.models import BackupAnswer, BackupQuery, ImportAnswer, ImportQuery, ImportRequest
+from oscd.api.configs import POSITION
+from oscd.api.moments import known_moment, moment_of
 from oscd.api.openapi import Answer, Operation
 from oscd.backup.backups import BackupMaking, Backups, Wanted
 from oscd.backup.document import Failure
@@ -31,7 +33,6 @@ from oscd.errors import (
     UnsupportedMedia,
 )
 from oscd.listing import Filters
-from oscd.moment import MomentUnknown, MomentUnreadable, parse_moment
 from oscd.node import Node
 from oscd.values import Opened
 
@@ -41,7 +42,7 @@ LEAST_PASSWORD_CHARACTERS = 8
 SLICE_FAILURES = 200
 
 _GUARDS = (Forbidden, NotAuthorized, Invalid, TooManyRequests, Unavailable)
-_HEADERS = ("X-OSC-Position", "X-Request-ID")
+_HEADERS = (POSITION, "X-Request-ID")
 
 BACKUP = Operation(
     "POST",
@@ -90,31 +91,23 @@ class BackupCalls:
     async def backup(self, call: Call) -> Response:
         """`POST /backup`."""
         query, password = call.query_as(BackupQuery), _password(call, LEAST_PASSWORD_CHARACTERS)
-        try:
-            moment = None if query.at is None else parse_moment(query.at)
-            if call.after is not None:
-                await self.node.wait_for(call.after)
-            filters = Filters(query.environment, query.category)
-            # The first part is read before the status goes out, so that a refusal is still one.
+        moment = moment_of(query.at)
+        if call.after is not None:
+            await self.node.wait_for(call.after)
+        filters = Filters(query.environment, query.category)
+        # The first part is read before the status goes out, so that a refusal is still one.
+        with known_moment():
             making = await self.backups.make(filters, call.user_key, password, _to_json, moment)
-        except (MomentUnreadable, MomentUnknown) as error:
-            raise Invalid.field(("query", "at"), str(error)) from error
-        response = Response(_backup_parts(making), 200, content_type="application/json")
-        response.headers.add(*NO_STORE)
-        response.headers["X-OSC-Position"] = making.position.encode()
-        response.timeout = None  # It is bounded part by part, by the edge, and not as a whole.
-        return response
+        headers = dict([NO_STORE, (POSITION, making.position.encode())])
+        return json_stream(_backup_parts(making), call.method, headers)
 
     async def restore(self, call: Call) -> Response:
         """`POST /import`."""
         password = _password(call, 1)
         wanted = self._wanted(call.query_as(ImportQuery), call.body_as(ImportRequest))
         report, position = await self.backups.restore(wanted, call.user_key, password, call.caller)
-        response = Response(_report_parts(report, is_dry=wanted.is_dry), 200, content_type="application/json")
-        response.headers.add(*NO_STORE)
-        if position is not None:
-            response.headers["X-OSC-Position"] = position.encode()
-        return response
+        headers = {} if position is None else {POSITION: position.encode()}
+        return json_stream(_report_parts(report, is_dry=wanted.is_dry), call.method, headers)
 
     def _wanted(self, query: ImportQuery, body: ImportRequest) -> Wanted:
         """What is to be imported, and how, as query and body say together.

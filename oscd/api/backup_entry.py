@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 
 from oscd.api import strict_json
-from oscd.api.models import BackupEntry
+from oscd.api.backup_models import BackupEntry
 from oscd.api.validation import validate
 from oscd.backup.document import BackedUp, Failure
 from oscd.errors import FieldError, Invalid, RequestRefused

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import time
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -44,6 +43,7 @@ from oscd.server.tls import tls_context
 from oscd.streams.registry import Registry
 from oscd.streams.subscription import Feed
 from oscd.streams.ticket import Tickets, credential
+from oscd.times import microseconds_now
 
 _log = logging.getLogger("oscd.worker")
 
@@ -72,7 +72,7 @@ async def serve_node(
     app = create_app(
         Parts(
             node=node,
-            backups=Backups(log, keyring, counters, clock=_now),
+            backups=Backups(log, keyring, counters, clock=microseconds_now),
             keyring=keyring,
             registry=registry,
             tickets=Tickets(spec.salt),
@@ -124,7 +124,7 @@ def _log_of(spec: WorkerSpec, counters: Counters, bell: Bell) -> SqliteLog:
         spec.file,
         origin=spec.origin,
         projections=SqliteProjections(),
-        clock=_now,
+        clock=microseconds_now,
         room=Room(settings.min_free_bytes, settings.max_log_bytes),
         committed=committed,
     )
@@ -164,11 +164,6 @@ def _keyring_of(spec: WorkerSpec, counters: Counters) -> KeyRing:
 
     slot = DerivationSlot(sidecar(spec.settings.database_path, "derivation-lock"))
     return KeyRing(spec.salt, slot=slot, derive=derive, derive_backup_key=derive_backup_key)
-
-
-def _now() -> int:
-    """µs since 1970."""
-    return time.time_ns() // 1000
 
 
 class _Keys:
