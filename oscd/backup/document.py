@@ -113,6 +113,8 @@ class DocumentReader:
             if not self._is_at(at, b","):
                 break
             at = self._skip(at + 1)
+            if not self._is_at(at, b'"'):
+                raise not_a_backup()
         at = self._after(at, b"}")
         if at != len(self._document) or not has_entries:
             raise not_a_backup()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import Final
@@ -38,6 +39,15 @@ CHANGES: Final = 500
 
 class _Outdated(Exception):
     """Something was written where an entry of the plan goes."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What a page of events has changed of what a plan was decided by, and the offset it ends at."""
+
+    outdated: Sequence[Place]
+    upto: int
+    is_last: bool
 
 
 class Importing:
@@ -91,30 +101,35 @@ class Importing:
 
     def _run(self, writing: Writing[sqlite3.Connection], caller: Caller) -> Position:
         """The write. It opens nothing, so that others wait for as short as can be."""
-        after: int | None = self._decided_at
-        while after is not None:
-            outdated, after = self._changed(writing, after)
-            if outdated:
+        assert self._decided_at is not None
+        look = _Look([], self._decided_at, is_last=False)
+        while not look.is_last:
+            look = self._look(writing, after=look.upto)
+            if look.outdated:
                 raise _Outdated
         writing.append_many(self._plan.drafts(caller), len(self._plan.ready))
         return writing.position()
 
     async def _catch_up(self) -> None:
         """Decide anew where the log has changed; what is left for the transaction to look at is little."""
-        after: int | None = self._decided_at
-        while after is not None:
-            self._decided_at = after
-            outdated, after = await self._log.read(partial(self._changed, after=after))
+        assert self._decided_at is not None
+        look = _Look([], self._decided_at, is_last=False)
+        while not look.is_last:
+            look = await self._log.read(partial(self._look, after=look.upto))
             # What is decided by is read later than the changes, so nothing falls between the two.
-            for place, standing in (await self._standings(outdated)).items():
+            for place, standing in (await self._standings(look.outdated)).items():
                 self._plan.decide_anew(place, standing)
+            self._decided_at = look.upto
 
-    def _changed(self, reading: Reading[sqlite3.Connection], after: int) -> tuple[list[Place], int | None]:
-        """Where the events of a page touch the plan, and where the next page begins; None at the end."""
+    def _look(self, reading: Reading[sqlite3.Connection], after: int) -> _Look:
+        """Look where a page of the log's events touches the plan."""
         changes = reading.changes(after, CHANGES)
         places = {(change.event.environment, change.event.key) for change in changes}
-        outdated = [place for place in places if place in self._plan.ready]
-        return outdated, changes[-1].offset if len(changes) == CHANGES else None
+        return _Look(
+            [place for place in places if place in self._plan.ready],
+            changes[-1].offset if changes else after,
+            is_last=len(changes) < CHANGES,
+        )
 
     async def _standings(self, places: Sequence[Place]) -> dict[Place, Standing]:
         """What the log holds at these places, and what of it the key opens; nothing where it never held any."""

@@ -33,6 +33,7 @@ from oscd.projections.sqlite import SqliteProjections
 from oscd.streams.registry import Registry
 from oscd.streams.subscription import HOLD_SECONDS, Feed
 from oscd.streams.ticket import Tickets
+from oscd.times import microseconds_now
 from tests.streams.reading import SseEvent, SseStream
 from tests.support.waiting import eventually
 
@@ -139,6 +140,7 @@ class Site:
 
     app: Edge
     node: Node
+    backups: Backups
     log: SqliteLog
     counters: Counters
     registry: Registry
@@ -318,10 +320,11 @@ async def opened_site(
         board=board,
         most=most_streams,
     )
+    backups = Backups(log, keyring, counters, clock=microseconds_now)
     app = create_app(
         Parts(
             node=node,
-            backups=Backups(log, keyring, counters, clock=lambda: next(microseconds)),
+            backups=backups,
             keyring=keyring,
             registry=registry,
             tickets=Tickets(bytes(64), rounds=1),
@@ -341,7 +344,7 @@ async def opened_site(
     )
     log.start()
     tail.start()
-    site = Site(app, node, log, counters, registry, lines, derived)
+    site = Site(app, node, backups, log, counters, registry, lines, derived)
     try:
         yield site
     finally:
