@@ -105,9 +105,11 @@ class BackupCalls:
         """`POST /import`."""
         password = _password(call, 1)
         wanted = self._wanted(call.query_as(ImportQuery), call.body_as(ImportRequest))
-        report, position = await self.backups.restore(wanted, call.user_key, password, call.caller)
+        user_key, caller, method = call.user_key, call.caller, call.method
+        del call  # It holds the body, which is large, and an import takes long.
+        report, position = await self.backups.restore(wanted, user_key, password, caller)
         headers = {} if position is None else {POSITION: position.encode()}
-        return json_stream(_report_parts(report, is_dry=wanted.is_dry), call.method, headers)
+        return json_stream(_report_parts(report, is_dry=wanted.is_dry), method, headers)
 
     def _wanted(self, query: ImportQuery, body: ImportRequest) -> Wanted:
         """What is to be imported, and how, as query and body say together.
@@ -122,7 +124,7 @@ class BackupCalls:
         if not said.get("backup_data"):
             raise Invalid.field(("body", "backup_data"), "is required, here or in the query")
         return Wanted(
-            backup_data=said["backup_data"],
+            said["backup_data"],
             overwrite=said.get("overwrite", False),
             is_dry=said.get("dry_run", False),
             judge=partial(judge, most_bytes=self.most_entry_bytes),

@@ -10,7 +10,7 @@ import asyncio
 import secrets
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from oscd.backup import document
@@ -39,20 +39,24 @@ ToJson = Callable[[Opened], bytes]
 """Writes an entry in full form."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Wanted:
     """What an import is asked to do.
 
     Attributes:
-        backup_data: As `/backup` gave it.
         judge: Reads the JSON of one entry by the rules of a create.
         is_dry: Report only.
     """
 
-    backup_data: str
+    _backup_data: str = field(repr=False)
     overwrite: bool
     is_dry: bool
     judge: Judge
+
+    def take_backup_data(self) -> str:
+        """What `/backup` gave; once, as it is large and nobody needs it longer."""
+        backup_data, self._backup_data = self._backup_data, ""
+        return backup_data
 
 
 class Backups:
@@ -109,7 +113,7 @@ class Backups:
         """
         await self._take_turn()
         try:
-            reader = await self._opened(wanted.backup_data, password)
+            reader = await self._opened(wanted.take_backup_data(), password)
             cipher = self._keyring.recall(user_key) or await self._keyring.derive(user_key)
             return await self._import(reader, wanted, cipher, user_key, caller)
         finally:

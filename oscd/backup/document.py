@@ -118,6 +118,7 @@ class DocumentReader:
         at = self._after(at, b"}")
         if at != len(self._document) or not has_entries:
             raise not_a_backup()
+        self._document = b""  # It is large, and an import goes on.
 
     def _elements(self, at: int, judge: Judge) -> Generator[BackedUp | Failure, None, int]:
         """Judge the elements of an array, and return where it ends."""

@@ -12,7 +12,7 @@ from typing import Final
 
 from oscd.backup.document import BackedUp, Failure, Place
 from oscd.commands import Caller, Sealed
-from oscd.events.event import Body, Draft, EventType
+from oscd.events.event import Body, Draft, EventRef, EventType
 from oscd.node import EVENT_OVERHEAD_BYTES
 from oscd.projections.entry import Entry
 
@@ -43,18 +43,30 @@ NOTHING: Final = Standing()
 
 @dataclass(slots=True)
 class Ready:
-    """An entry that will be imported.
+    """An entry that will be imported; no more than its event needs, as there may be many.
 
     Attributes:
-        current: What its event is decided against.
+        created_at, updated_at: µs since 1970; None where the backup does not tell.
+        replaces: What its event is decided against.
+        lives_since: When the entry that it overwrites was created.
+        version: 1 where it begins a life.
         sealed: None until its value is sealed.
     """
 
     category: str | None
     created_at: int | None
     updated_at: int | None
-    current: Entry | None
+    replaces: EventRef | None = None
+    lives_since: int | None = None
+    version: int = 1
     sealed: Sealed | None = None
+
+    def decide_against(self, standing: Standing) -> None:
+        """Let its event follow what the log holds."""
+        live = standing.live
+        self.replaces = None if standing.entry is None else standing.entry.winner
+        self.lives_since = None if live is None else live.created_at
+        self.version = 1 if live is None else live.version + 1
 
 
 @dataclass(slots=True)
@@ -97,9 +109,9 @@ class Plan:
             return False
         created_at = entry.updated_at if entry.created_at is None else entry.created_at
         updated_at = entry.created_at if entry.updated_at is None else entry.updated_at
-        self.ready[entry.place] = Ready(
-            entry.category, self._not_later(created_at), self._not_later(updated_at), standing.entry
-        )
+        ready = Ready(entry.category, self._not_later(created_at), self._not_later(updated_at))
+        ready.decide_against(standing)
+        self.ready[entry.place] = ready
         return True
 
     def keep(self, place: Place, sealed: Sealed) -> None:
@@ -110,7 +122,7 @@ class Plan:
     def decide_anew(self, place: Place, standing: Standing) -> None:
         """Decide again about a ready entry, because the log has changed there."""
         if self._may_import(place, standing):
-            self.ready[place].current = standing.entry
+            self.ready[place].decide_against(standing)
         else:
             sealed = self.ready.pop(place).sealed
             self.size -= 0 if sealed is None else len(sealed.ciphertext) + EVENT_OVERHEAD_BYTES
@@ -118,21 +130,19 @@ class Plan:
     def drafts(self, caller: Caller) -> Iterator[Draft]:
         """The events of the import: one write."""
         for (environment, key), ready in self.ready.items():
-            sealed, live = ready.sealed, Standing(ready.current).live
+            sealed = ready.sealed
             assert sealed is not None
             yield Draft(
-                type=EventType.CREATED if live is None else EventType.UPDATED,
+                type=EventType.CREATED if ready.version == 1 else EventType.UPDATED,
                 environment=environment,
                 key=key,
                 category=ready.category,
-                version=1 if live is None else live.version + 1,
-                created_at=live.created_at
-                if ready.created_at is None and live is not None
-                else ready.created_at,
+                version=ready.version,
+                created_at=ready.lives_since if ready.created_at is None else ready.created_at,
                 updated_at=ready.updated_at,
                 event_id=sealed.event_id,
                 key_id=sealed.key_id,
-                replaces=None if ready.current is None else ready.current.winner,
+                replaces=ready.replaces,
                 body=Body(sealed.ciphertext, caller.actor, caller.address),
             )
 
