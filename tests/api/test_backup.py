@@ -17,6 +17,7 @@ from cryptography.fernet import Fernet
 
 from oscd.backup import backups as backups_module
 from oscd.backup import importing as importing_module
+from oscd.events.event import Body, Draft, EventType
 from oscd.events.log import scan
 from tests.api.asgi import (
     OTHER_KEY,
@@ -648,3 +649,66 @@ async def test_a_backup_of_a_client_that_takes_nothing_waits(
     async with asyncio.timeout(PATIENCE):
         await task
     assert answer.whole().json()["total_keys"] == 10
+
+
+async def test_a_backup_at_any_position_is_the_list_of_that_position(site: Site) -> None:
+    """Through a random history of two user keys: what a backup holds is what the list said then, and says now."""
+    seed = random.getrandbits(32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    then: dict[str, list[dict[str, Any]]] = {}
+    for number in range(40):
+        key, user_key = chance.choice("abcd"), chance.choice([USER_KEY, USER_KEY, OTHER_KEY])
+        body = {"value": number, "category": chance.choice(["", "c"])}
+        match chance.choice(["create", "update", "update", "delete"]):
+            case "create":
+                new = {"key": key, "environment": "e", **body}
+                answered = await site.ask("POST", "/configs", body=new, user_key=user_key)
+            case "update":
+                answered = await site.ask(
+                    "PUT", f"/configs/{key}?environment=e", body=body, user_key=user_key
+                )
+            case _:
+                answered = await site.ask("DELETE", f"/configs/{key}?environment=e", user_key=user_key)
+        if (position := answered.header("x-osc-position")) is not None:
+            then[position] = await entries(site)
+    assert len(then) > 5, "too little of this history was accepted"
+    for position, expected in then.items():
+        backup = await back_up(site, f"?at={position}")
+        blob = base64.b64decode(backup["backup_data"])
+        derived = hashlib.sha256(blob[:32] + PASSWORD.encode()).digest()
+        document = json.loads(Fernet(base64.urlsafe_b64encode(derived)).decrypt(blob[32:]))
+        assert document["configurations"] == expected
+        assert backup["total_keys"] == len(expected)
+
+
+async def test_values_of_the_original_show_whose_they_are_by_opening(empty: Site) -> None:
+    """An entry taken over from the original names no key: the caller's is overwritten, another's has failed."""
+    for key, user_key in (("own", USER_KEY), ("foreign", OTHER_KEY)):
+        derived = hashlib.sha256(bytes(64) + user_key.encode()).digest()
+        token = Fernet(base64.urlsafe_b64encode(derived)).encrypt(b'"old"')
+        await empty.log.write(lambda writing, k=key, t=token: writing.append([taken_over(k, t)]), size=1)  # type: ignore[misc]
+    report = await imported(
+        empty, of_the_original([entry("own", "new"), entry("foreign", "new")]), overwrite=True
+    )
+    assert report["imported"] == 1
+    assert [one["key"] for one in report["failed_keys"]] == ["foreign"]
+    assert [(one["key"], one["value"]) for one in await entries(empty)] == [("own", "new")]
+    assert [(one["key"], one["value"]) for one in await entries(empty, OTHER_KEY)] == [("foreign", "old")]
+
+
+def taken_over(key: str, token: bytes) -> Draft:
+    """The event of an entry as `oscd import-legacy` takes it over."""
+    return Draft(
+        type=EventType.CREATED,
+        environment="e",
+        key=key,
+        category=None,
+        version=1,
+        created_at=None,
+        event_id=bytes(16),
+        key_id=None,
+        replaces=None,
+        body=Body(token),
+        imported=True,
+    )
