@@ -38,8 +38,8 @@ ABORT_SECONDS: Final = 0.3
 
 MOST_HEAD_BYTES: Final = 64 * 1024
 """Of a request line with its headers. What the original's server takes, because some of its clients send backups in
-the query of `/import`; larger ones go in the body. A head that never ends costs so much until its time is up, which
-the connections of a worker bound: 320 MB for the 5 000 it has by default."""
+the query of `/import`; larger ones go in the body. A head that never ends costs so much until its time is up, so all
+connections of a worker together may hold 320 MB so, for the 5 000 it has by default."""
 
 REFUSALS: Final = 64
 """Connections over the limit that are told so at one time; further ones are just closed."""

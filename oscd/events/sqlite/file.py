@@ -118,8 +118,9 @@ class LogFile:
             adding: By how many bytes.
         """
         disk = os.statvfs(self.path)
-        # What is added stands in the write-ahead log and, after a checkpoint, in the database as well.
-        if disk.f_bavail * disk.f_frsize - 2 * adding < room.min_free_bytes:
+        # What is added stands in the write-ahead log and, after a checkpoint, in the database as well. Where nothing
+        # has to stay free, the disk itself tells that it is full.
+        if room.min_free_bytes and disk.f_bavail * disk.f_frsize - 2 * adding < room.min_free_bytes:
             return f"the disk of the log would have less than {room.min_free_bytes} bytes free (OSC_MIN_FREE_BYTES)"
         if room.max_log_bytes is not None and self.size() + adding >= room.max_log_bytes:
             return f"the log would reach {room.max_log_bytes} bytes (OSC_MAX_LOG_BYTES)"
