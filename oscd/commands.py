@@ -127,6 +127,23 @@ class Rollback:
 Command = Create | Update | Delete | Rollback
 
 
+@dataclass(frozen=True, slots=True)
+class Release:
+    """End an entry whose user key is lost or somebody else's, as whoever holds the log's file may.
+
+    Attributes:
+        event_id: As in `Delete`.
+    """
+
+    environment: str
+    key: str
+    event_id: bytes
+
+
+OPERATOR = Caller(actor="operator", address="local")
+"""Who releases. No client can pass for it: a client's address is always that of a socket."""
+
+
 def not_found(environment: str, key: str) -> NotFound:
     """The refusal of a command on an entry that does not exist."""
     return NotFound(f"Configuration '{key}' not found in environment '{environment}'")
@@ -168,8 +185,19 @@ def decide(command: Command, current: Entry | None) -> Draft:
     assert not isinstance(command, Create)
     command.preconditions.require(live)
     if isinstance(command, Delete):
-        return _deleted(command, live)
+        return _deleted(command, live, key_id=command.key_id, caller=command.caller)
     return _updated(command, live)
+
+
+def decide_release(command: Release, current: Entry | None) -> Draft:
+    """The event a release is, against the current entry or its tombstone.
+
+    Raises:
+        NotFound: There is no such entry.
+    """
+    if current is None or current.deleted:
+        raise not_found(command.environment, command.key)
+    return _deleted(command, current, key_id=None, caller=OPERATOR)
 
 
 def _rolled_back(command: Rollback, live: Entry | None, replaces: EventRef | None) -> Draft:
@@ -212,7 +240,7 @@ def _updated(command: Update | Rollback, current: Entry) -> Draft:
     )
 
 
-def _deleted(command: Delete, current: Entry) -> Draft:
+def _deleted(command: Delete | Release, current: Entry, *, key_id: bytes | None, caller: Caller) -> Draft:
     return Draft(
         type=EventType.DELETED,
         environment=command.environment,
@@ -221,7 +249,7 @@ def _deleted(command: Delete, current: Entry) -> Draft:
         version=current.version + 1,
         created_at=current.created_at,
         event_id=command.event_id,
-        key_id=command.key_id,
+        key_id=key_id,
         replaces=current.winner,
-        body=Body(None, command.caller.actor, command.caller.address),
+        body=Body(None, caller.actor, caller.address),
     )

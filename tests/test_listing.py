@@ -54,7 +54,7 @@ class History:
         ticks = count(1)
         self.writing = SqliteWriting(
             connection,
-            origin=schema.own_origin(connection, "tested"),
+            origin=schema.begin_own_origin(connection, "tested"),
             projections=projections,
             clock=lambda: next(ticks),
         )

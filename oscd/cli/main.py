@@ -11,7 +11,11 @@ import click
 from oscd import __version__
 from oscd.cli.config import show_config
 from oscd.cli.import_legacy import import_legacy
-from oscd.cli.offline import rebuild, verify
+from oscd.cli.log import log
+from oscd.cli.rebuild import rebuild
+from oscd.cli.release import release
+from oscd.cli.snapshot import restore, snapshot
+from oscd.cli.verify import verify
 from oscd.errors import OscdError
 from oscd.server.settings import Settings, load_settings
 from oscd.server.start import start
@@ -48,7 +52,11 @@ def config(*, as_json: bool) -> None:
 
 
 commands.add_command(verify)
+commands.add_command(log)
 commands.add_command(rebuild)
+commands.add_command(release)
+commands.add_command(snapshot)
+commands.add_command(restore)
 commands.add_command(import_legacy)
 
 

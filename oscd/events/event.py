@@ -24,6 +24,9 @@ class EventType(StrEnum):
 
 _ENTRY_TYPES = frozenset(EventType)
 
+ORIGIN_BEGAN = "origin_began"
+"""Type of the first event of an incarnation that follows another in one log; `replaces` is the last one of that."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Origin:
@@ -69,7 +72,8 @@ class Draft:
         created_at: µs since 1970 when this life of the entry began; None means with this very event.
         updated_at: µs since 1970 when the entry was written, as its readers are told; None means at the stamp.
         event_id: 16 random bytes that the ciphertext is bound to.
-        key_id: Whose entry it is (never the key); None only for events imported from the original.
+        key_id: Whose entry it is (never the key); None for events imported from the original, for deletes by whoever
+            holds the file (`oscd release`), and where the event is not about an entry.
         replaces: The event this one was decided against.
         stamp: Wanted stamp of an imported row; None means now.
         entry_id: The id an imported row had; None means the next free one.
@@ -185,3 +189,24 @@ def life_number(draft: Draft, previous: int | None, last: int) -> int | None:
     if previous is not None:
         return previous
     return last + 1 if draft.entry_id is None else draft.entry_id
+
+
+def origin_began(ended: EventRef, event_id: bytes) -> Draft:
+    """The first event of an incarnation that follows another one in its log.
+
+    Args:
+        ended: The last event of the other one.
+        event_id: 16 random bytes.
+    """
+    return Draft(
+        type=ORIGIN_BEGAN,
+        environment="",
+        key="",
+        category=None,
+        version=0,
+        created_at=None,
+        event_id=event_id,
+        key_id=None,
+        replaces=ended,
+        body=Body(None),
+    )

@@ -192,7 +192,8 @@ class MemoryWriting(MemoryReading):
             body=body,
         )
         before = own[-1].digest if own else codec.genesis_digest(self.origin)
-        previous = self.winner(event.environment, event.key, self.cut_at_head())
+        is_of_entry = event.is_of_entry
+        previous = self.winner(event.environment, event.key, self.cut_at_head()) if is_of_entry else None
         recorded = Recorded(
             offset=self.head() + 1,
             event=event,

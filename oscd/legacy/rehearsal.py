@@ -8,8 +8,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from oscd.events.sqlite import schema
+from oscd.events.sqlite.claim import NodeClaim
 from oscd.events.sqlite.faults import translated
-from oscd.events.sqlite.prepare import NodeClaim
 from oscd.events.sqlite.transaction import SqliteReading
 from oscd.legacy.errors import ImportRefused
 from oscd.legacy.fit import Choices, Destination, Held, require_another_file, require_fit

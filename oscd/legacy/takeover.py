@@ -15,8 +15,10 @@ from collections.abc import Callable
 
 from oscd.events.salt import keep_salt, salt_digest
 from oscd.events.sqlite import schema
+from oscd.events.sqlite.claim import NodeClaim
 from oscd.events.sqlite.faults import translated
-from oscd.events.sqlite.prepare import NodeClaim, PreparedLog, one_transaction, prepare
+from oscd.events.sqlite.outside import one_transaction
+from oscd.events.sqlite.prepare import PreparedLog, prepare
 from oscd.events.sqlite.transaction import SqliteWriting
 from oscd.legacy.errors import ImportRefused
 from oscd.legacy.fit import Choices, Destination, Held, require_another_file, require_fit

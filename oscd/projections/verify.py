@@ -1,17 +1,22 @@
 """Owns the proof that the projections are what the log says (invariant 3): replay, then compare row by row.
 
-The replay goes into a private temporary database, never into the log's file.
+The replay goes into a private temporary database, never into the log's file. It also proves what stands beside the
+events and no chain covers: which event each met, and the ids of entries.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from oscd.events.event import EventType, Recorded
 from oscd.events.log import scan
+from oscd.events.sqlite import schema
 from oscd.events.sqlite.transaction import SqliteReading
 from oscd.events.sqlite.verify import Finding
+from oscd.projections.entry import Entry
 from oscd.projections.sqlite import SqliteProjections, entry
 
 # Table → how many of its first columns are its key.
@@ -21,52 +26,81 @@ Row = tuple[Any, ...]
 
 
 def verify_projections(connection: sqlite3.Connection, progress: Callable[[int], None]) -> Iterator[Finding]:
-    """Replay the log and compare every table with the live one.
+    """Replay the log and compare every table with the live one; a snapshot has none, so its replay is all there is.
 
     Args:
         progress: Told the offset after each event.
     """
+    with _replayed() as replayed:
+        replay = _Replay(replayed, keeps_numbers=schema.read_meta(connection, "left_out") is None)
+        replay.follow(connection, progress)
+        # One view for the rest and the comparison: a serving node goes on writing meanwhile.
+        connection.execute("BEGIN")
+        try:
+            replay.follow(connection, progress)
+            yield from replay.findings
+            if not schema.is_snapshot(connection):
+                for table, key_columns in _KEYS.items():
+                    yield from _differences(table, key_columns, connection, replayed)
+                yield from _shared_ids(connection)
+        finally:
+            connection.execute("ROLLBACK")
+
+
+@contextmanager
+def _replayed() -> Iterator[sqlite3.Connection]:
+    """Empty tables in a database that is gone afterwards."""
     replayed = sqlite3.connect("", isolation_level=None)
-    misplaced: list[Finding] = []
     try:
         replayed.execute("PRAGMA journal_mode = OFF")
         SqliteProjections().create(replayed)
         replayed.execute("BEGIN")
-        replayed_to = _replay(connection, replayed, misplaced, progress, after=0)
-        # One view for the rest and the comparison: a serving node goes on writing meanwhile.
-        connection.execute("BEGIN")
-        _replay(connection, replayed, misplaced, progress, after=replayed_to)
-        yield from misplaced
-        for table, key_columns in _KEYS.items():
-            yield from _differences(table, key_columns, connection, replayed)
-        yield from _shared_ids(connection)
+        yield replayed
     finally:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
         replayed.close()
 
 
-def _replay(
-    source: sqlite3.Connection,
-    target: sqlite3.Connection,
-    misplaced: list[Finding],
-    progress: Callable[[int], None],
-    *,
-    after: int,
-) -> int:
-    """Apply what the source holds, and check which event each names as the previous; gives the last offset."""
-    projections = SqliteProjections()
-    for recorded in scan(SqliteReading(source), after=after):
+class _Replay:
+    """A log applied to tables of its own, as far as it has been followed.
+
+    Args:
+        keeps_numbers: Whether the log holds every life that it ever gave a number to.
+    """
+
+    def __init__(self, store: sqlite3.Connection, *, keeps_numbers: bool) -> None:
+        self.findings: list[Finding] = []
+        self._store = store
+        self._keeps_numbers = keeps_numbers
+        self._offset = self._last_id = 0
+
+    def follow(self, source: sqlite3.Connection, progress: Callable[[int], None]) -> None:
+        """Apply what the source holds beyond the last call."""
+        projections = SqliteProjections()
+        for recorded in scan(SqliteReading(source), after=self._offset):
+            event = recorded.event
+            before = entry(self._store, event.environment, event.key) if event.is_of_entry else None
+            for what in self._misplaced(recorded, before):
+                self.findings.append(Finding(f"offset {recorded.offset}", what))
+            projections.apply(self._store, recorded)
+            self._offset = recorded.offset
+            self._last_id = max(self._last_id, recorded.entry_id or 0)
+            progress(self._offset)
+
+    def _misplaced(self, recorded: Recorded, before: Entry | None) -> Iterator[str]:
+        if recorded.previous != (None if before is None else before.offset):
+            yield "it names another previous event than the log"
+        expected = self._entry_id(recorded, before)
+        if recorded.entry_id != expected:
+            yield f"its entry id is {recorded.entry_id}, by the log {expected}"
+
+    def _entry_id(self, recorded: Recorded, before: Entry | None) -> int | None:
+        """The number of this life by what came before; as it stands where nothing before says it."""
         event = recorded.event
-        before = entry(target, event.environment, event.key) if event.is_of_entry else None
-        if event.is_of_entry and recorded.previous != (None if before is None else before.offset):
-            misplaced.append(
-                Finding(f"offset {recorded.offset}", "it names another previous event than the log")
-            )
-        projections.apply(target, recorded)
-        after = recorded.offset
-        progress(after)
-    return after
+        if not event.is_of_entry or event.type == EventType.DELETED:
+            return None
+        if before is not None and before.id is not None:
+            return before.id
+        return self._last_id + 1 if self._keeps_numbers and not event.imported else recorded.entry_id
 
 
 def _differences(

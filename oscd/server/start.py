@@ -1,7 +1,7 @@
 """Owns the start of a node: everything that must be true before a worker may serve, checked in one process.
 
-Ports first, then the claim on the log, then its file, then the salt. What is refused has changed no event and no
-salt; the files of an empty log may be there already.
+Ports first, then the claim on the log, then its file, then the salt. What is refused has changed no entry and no
+salt; the files of an empty log may be there already, and a renamed or restored node may have begun its new origin.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from oscd import __version__
 from oscd.errors import StartRefused
 from oscd.events.salt import ensure_salt, salt_digest, salt_warning
-from oscd.events.sqlite.prepare import NodeClaim, PreparedLog, keep_open, note_salt, prepare
+from oscd.events.sqlite.claim import NodeClaim
+from oscd.events.sqlite.file import LogFile
+from oscd.events.sqlite.prepare import PreparedLog, keep_open, note_salt, prepare
 from oscd.feed.bell import Bells
 from oscd.projections.sqlite import SqliteProjections
 from oscd.server.binding import bind_listeners
@@ -28,6 +31,9 @@ from oscd.server.spawned import LOG_CLOSE_SECONDS, worker_main
 from oscd.server.spec import WorkerSpec
 from oscd.server.supervisor import run_supervisor
 from oscd.server.tls import tls_context, validity_warning
+
+CLAIM_SECONDS: Final = 2.0
+"""How long a start waits for its log: `oscd release` on a log that no node serves holds it for some milliseconds."""
 
 
 def start(settings: Settings, warnings: Sequence[str], directory: Path) -> int:
@@ -65,7 +71,7 @@ def _serve(
     for warning in warnings:
         logger.warning(warning)
     with ExitStack() as held:
-        claim = NodeClaim(settings.database_path)
+        claim = NodeClaim(settings.database_path, wait_seconds=CLAIM_SECONDS)
         held.callback(claim.release)
         prepared = prepare(settings.database_path, node_id=settings.node_id, projections=SqliteProjections())
         salt = _salt(settings, prepared)
@@ -76,6 +82,7 @@ def _serve(
         held.callback(bells.close)
         kept = keep_open(prepared.file)
         held.callback(kept.close)
+        _note(claim, kept.file)
         spec = WorkerSpec(
             settings,
             directory,
@@ -91,6 +98,14 @@ def _serve(
         )
     logger.info("oscd has stopped")
     return status
+
+
+def _note(claim: NodeClaim, file: LogFile) -> None:
+    """Let commands that write beside this node know its files."""
+    try:
+        claim.note(file)
+    except OSError as error:
+        raise StartRefused(f"OSC_DATABASE_PATH: its directory cannot be used: {error.strerror}.") from error
 
 
 def _tls_warnings(settings: Settings) -> Iterator[str]:

@@ -358,13 +358,17 @@ class LogContract:
         assert [r.entry_id for r in await every_event(log)] == [1, 2, 1, None, 3, 40, 41]
 
     async def test_an_unknown_type_is_kept_and_not_numbered(self, log_under_test: LogUnderTest) -> None:
-        """An event of no entry takes its place in the chain, and no entry's number."""
+        """An event of no entry takes its place in the chain, and no entry's number; none comes before it."""
         log = log_under_test.log
-        nameless = replace(draft(""), type="incarnation_began", environment="")
-        await append(log, nameless)
-        await append(log, draft("a"))
+        nameless = replace(draft(""), type="of another version", environment="")
+        for one in (nameless, nameless, draft("a")):
+            await append(log, one)
         events = await every_event(log)
-        assert [(r.event.type, r.entry_id) for r in events] == [("incarnation_began", None), ("created", 1)]
+        assert [(r.event.type, r.entry_id, r.previous) for r in events] == [
+            ("of another version", None, None),
+            ("of another version", None, None),
+            ("created", 1, None),
+        ]
 
     async def test_pages_join_without_gap_or_repeat(self, log_under_test: LogUnderTest) -> None:
         """Reading page by page gives every event once, whatever the page size."""

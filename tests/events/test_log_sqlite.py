@@ -8,7 +8,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,15 @@ import pytest
 
 from oscd.errors import StartRefused, Unavailable
 from oscd.events.codec import genesis_digest
-from oscd.events.event import Draft, Recorded
+from oscd.events.event import ORIGIN_BEGAN, Draft, EventRef, Recorded
 from oscd.events.log import Reading, Writing
 from oscd.events.sqlite import schema, transaction
+from oscd.events.sqlite.claim import NodeClaim
 from oscd.events.sqlite.file import KeptOpen, LogFile, Room, WriteLock
 from oscd.events.sqlite.log import SqliteLog
-from oscd.events.sqlite.prepare import NodeClaim, prepare
-from oscd.events.sqlite.transaction import SqliteWriting
+from oscd.events.sqlite.prepare import prepare
+from oscd.events.sqlite.transaction import SqliteReading, SqliteWriting
+from oscd.events.sqlite.verify import verify_chain
 from tests.events.log_contract import (
     ELSEWHERE,
     LogContract,
@@ -445,9 +447,31 @@ def test_a_renamed_node_begins_a_new_origin(tmp_path: Path) -> None:
     """Invariant 2: under another node id the log appends to an incarnation of its own, from seq 1."""
     first = prepare(tmp_path / "log.db", node_id="node-a", projections=Noted()).origin
     assert prepare(tmp_path / "log.db", node_id="node-a", projections=Noted()).origin == first
-    renamed = prepare(tmp_path / "log.db", node_id="node-b", projections=Noted()).origin
-    assert renamed.node_id == "node-b"
-    assert renamed.incarnation != first.incarnation
+    renamed = prepare(tmp_path / "log.db", node_id="node-b", projections=Noted())
+    assert renamed.origin.node_id == "node-b"
+    assert renamed.origin.incarnation != first.incarnation
+    assert renamed.is_empty, "an origin that wrote nothing did not end anywhere"
+
+
+async def test_a_new_origin_names_where_the_old_one_ended(tmp_path: Path) -> None:
+    """Invariant 9: the first event of an incarnation that follows another one names the last event of that."""
+    path = tmp_path / "log.db"
+    log = open_log(path, SteppedClock())
+    old = [
+        recorded.event.ref for recorded in [*await append(log, draft("a")), *await append(log, draft("b"))]
+    ]
+    await log.close()
+    origin = prepare(path, node_id="node-b", projections=Noted()).origin
+    assert prepare(path, node_id="node-b", projections=Noted()).origin == origin
+    back = prepare(path, node_id="node-a", projections=Noted())
+    with closing(back.file.connect(read_only=True)) as connection:
+        events = [recorded.event for recorded in SqliteReading(connection).events(0, 10)]
+        assert list(verify_chain(connection, lambda _: None)) == []
+    assert back.origin not in (origin, old[0].origin)
+    assert [(event.type, event.origin, event.seq, event.replaces) for event in events[2:]] == [
+        (ORIGIN_BEGAN, origin, 1, old[-1]),
+        (ORIGIN_BEGAN, back.origin, 1, EventRef(origin, 1)),
+    ]
 
 
 def write_back_to_back(file: LogFile, origin: Any, barrier: Any, stop_at: int, result: Any) -> None:  # noqa: ANN401

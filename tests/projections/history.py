@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from oscd.commands import Caller, Create, Delete, Preconditions, Sealed, Update, decide
 from oscd.errors import RequestRefused
 from oscd.events.event import Event, Origin, Recorded
+from oscd.events.sqlite import schema
 from oscd.events.sqlite.prepare import prepare
 from oscd.events.sqlite.transaction import SqliteWriting
 from oscd.projections import sqlite as projections
@@ -49,6 +50,21 @@ def log_with(path: Path, history: Sequence[Step]) -> Iterator[sqlite3.Connection
         yield connection
     finally:
         connection.close()
+
+
+def run_more(log: sqlite3.Connection, history: Sequence[Step], *, node_id: str | None = None) -> None:
+    """Append further steps to a log, each a write of its own.
+
+    Args:
+        node_id: Name of the node whose new origin they are of; None: the log's own origin.
+    """
+    log.execute("BEGIN IMMEDIATE")
+    origin = schema.own_origin(log) if node_id is None else schema.new_origin(log, node_id)
+    assert origin is not None
+    writing = SqliteWriting(log, origin=origin, projections=SqliteProjections(), clock=lambda: 0)
+    for number, step in enumerate(history, start=1000 + writing.head()):
+        run(writing, step, number)
+    log.execute("COMMIT")
 
 
 def run(writing: SqliteWriting, step: Step, number: int) -> None:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import random
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from oscd.cli.main import commands
+from oscd.events import codec
+from oscd.events.sqlite import schema
+from oscd.events.sqlite.fingerprint import fingerprint_at
+from oscd.events.sqlite.prepare import reproject
+from oscd.events.sqlite.transaction import SqliteWriting
 from oscd.events.sqlite.verify import verify_chain
+from oscd.projections.sqlite import SqliteProjections
 from oscd.projections.verify import verify_projections
-from tests.projections.history import Step, log_with
+from tests.events.log_contract import draft
+from tests.projections.history import Step, log_with, run_more
 
 HISTORY: list[Step] = [
     ("create", "prod", "a", "db"),
@@ -63,7 +73,16 @@ def test_an_honest_log_passes(connection: sqlite3.Connection) -> None:
             "offset 1: an event header",
         ),
         ('UPDATE events SET previous = 1 WHERE "offset" = 2', "offset 2: it names another previous"),
+        ('UPDATE events SET previous = NULL WHERE "offset" = 3', "offset 3: it names another previous"),
         ('UPDATE events SET entry_id = 9 WHERE "offset" = 5', "offset 5: its entry id"),
+        ('UPDATE events SET entry_id = 9 WHERE "offset" = 3', "offset 3: its entry id is 9, by the log 1"),
+        ('UPDATE events SET entry_id = 9 WHERE "offset" = 6', "offset 6: its entry id is 9, by the log 4"),
+        ('UPDATE events SET body = NULL WHERE "offset" = 3', "offset 3: its body is missing"),
+        (
+            "INSERT INTO events SELECT 0, origin, 99, stamp, environment, key, previous, entry_id, digest, header,"
+            ' body FROM events WHERE "offset" = 1',
+            "offset 0: no event belongs",
+        ),
         ('DELETE FROM events WHERE "offset" = 1', "offset 1: 1 event(s) are missing"),
         ('DELETE FROM events WHERE "offset" IN (3, 4)', "offset 3: 2 event(s) are missing"),
         ('DELETE FROM events WHERE "offset" = 7', "origin node-a/"),
@@ -82,11 +101,178 @@ def test_a_changed_log_is_found_where_it_was_changed(
     assert found[0].startswith(first), found
 
 
+OTHERS: list[Step] = [("update", "prod", "a", "x"), ("create", "dev", "c", ""), ("update", "dev", "c", "x")]
+LATER: list[Step] = [("update", "dev", "c", "db"), ("delete", "dev", "a", ""), ("create", "dev", "a", "")]
+TEXTS = ("environment", "key")
+NUMBERS = ("origin", "seq", "stamp", "previous", "entry_id")
+BLOBS = ("digest", "header", "body")
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_whatever_is_done_to_an_event_is_found_at_its_offset(
+    connection: sqlite3.Connection, seed: int
+) -> None:
+    """Invariant 8: one column of one event changed, or one event removed or swapped, at random."""
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    run_more(connection, OTHERS, node_id="node-b")
+    run_more(connection, LATER)
+    assert findings(connection) == []
+    offset = harm(connection, chance.randrange(1, 13), chance)
+    assert findings(connection)[0].startswith(f"offset {offset}: ")
+
+
+def harm(connection: sqlite3.Connection, offset: int, chance: random.Random) -> int:
+    """Change a column of an event, remove it, or let it and another one of its origin trade places.
+
+    Gives the offset of the first event that is wrong then.
+    """
+    what = chance.choice([*TEXTS, *NUMBERS, *BLOBS, "swap", "remove"])
+    print(f"{what} at {offset}")
+    if what == "remove":
+        connection.execute('DELETE FROM events WHERE "offset" = ?', (offset,))
+    elif what == "swap":
+        (other,) = chance.choice(
+            connection.execute(
+                'SELECT b."offset" FROM events a JOIN events b ON b.origin = a.origin AND b.seq <> a.seq'
+                ' WHERE a."offset" = ?',
+                (offset,),
+            ).fetchall()
+        )
+        swap(connection, offset, other)
+        return min(offset, int(other))
+    else:
+        (held,) = connection.execute(f'SELECT {what} FROM events WHERE "offset" = ?', (offset,)).fetchone()
+        changed = _changed(held, chance, may_be_none=what in {"previous", "entry_id"})
+        connection.execute(f'UPDATE events SET {what} = ? WHERE "offset" = ?', (changed, offset))
+        print(f"{held!r} became {changed!r}")
+    return offset
+
+
+def swap(connection: sqlite3.Connection, offset: int, other: int) -> None:
+    """Let two events trade places."""
+    for before, after in ((offset, -1), (other, offset), (-1, other)):
+        connection.execute('UPDATE events SET "offset" = ? WHERE "offset" = ?', (after, before))
+
+
+def _changed(held: object, chance: random.Random, *, may_be_none: bool) -> object:
+    match held:
+        case bytes():
+            at = chance.randrange(len(held))
+            return held[:at] + bytes([held[at] ^ (1 << chance.randrange(8))]) + held[at + 1 :]
+        case str():
+            return held + chance.choice("xyz")
+        case None:
+            return chance.randrange(1, 99)
+        case int():
+            return None if may_be_none and chance.random() < 0.5 else held + chance.randrange(100, 999)
+        case _:
+            raise AssertionError(held)
+
+
+def test_half_a_write_is_found(connection: sqlite3.Connection) -> None:
+    """A write whose last events were cut off is no history, even where the origin's noted end was cut too."""
+    connection.execute("BEGIN IMMEDIATE")
+    origin = schema.own_origin(connection)
+    assert origin is not None
+    writing = SqliteWriting(connection, origin=origin, projections=SqliteProjections(), clock=lambda: 0)
+    writing.append([draft("x"), draft("y")])
+    connection.execute("COMMIT")
+    cut_tail(connection, 8)
+    assert findings(connection) == [
+        f"origin node-a/{origin.incarnation}: the rest of its last write, events 9 to 9, is missing"
+    ]
+
+
+def cut_tail(connection: sqlite3.Connection, offset: int) -> None:
+    """Remove every event past an offset and adjust whatever else would tell."""
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute('DELETE FROM events WHERE "offset" > ?', (offset,))
+    for column in ("seq", "digest", "stamp"):
+        connection.execute(
+            f"UPDATE origins SET {column} = (SELECT e.{column} FROM events e WHERE e.origin = origins.id"
+            " ORDER BY e.seq DESC LIMIT 1)"
+        )
+    reproject(connection, SqliteProjections())
+    connection.execute("COMMIT")
+
+
+def rewrite(connection: sqlite3.Connection, offset: int) -> None:
+    """Change an event and make everything that depends on it fit again, as somebody with the code could."""
+    connection.execute("BEGIN IMMEDIATE")
+    rows = connection.execute('SELECT "offset", header FROM events ORDER BY "offset"').fetchall()
+    digest = codec.genesis_digest(codec.decode_header(rows[0][1]).origin)
+    for at, header in rows:
+        if at == offset:
+            changed = replace(codec.decode_header(header), category="changed")
+            header = codec.encode_header(changed)
+        digest = codec.chain_digest(digest, header)
+        connection.execute(
+            'UPDATE events SET header = ?, digest = ? WHERE "offset" = ?', (header, digest, at)
+        )
+    connection.execute("UPDATE origins SET digest = ?", (digest,))
+    reproject(connection, SqliteProjections())
+    connection.execute("COMMIT")
+
+
+@pytest.mark.parametrize(
+    ("harm", "offset", "verdict"),
+    [
+        (cut_tail, 5, "the tail was cut, the log ends at offset 5"),
+        (rewrite, 2, "history up to offset 7 was rewritten"),
+        (rewrite, 7, "history up to offset 7 was rewritten"),
+    ],
+)
+def test_what_a_file_cannot_show_by_itself_shows_against_a_fingerprint(
+    tmp_path: Path, harm: Callable[[sqlite3.Connection, int], None], offset: int, verdict: str
+) -> None:
+    """Invariant 8: a cut tail and a consistently rewritten file pass `verify`; `--expect` tells which it was."""
+    path = tmp_path / "log.db"
+    with log_with(path, HISTORY) as connection:
+        noted = fingerprint_at(connection, 7)
+        run_more(connection, [("delete", "dev", "a", "")])
+        same = CliRunner().invoke(commands, ["verify", str(path), "--expect", str(noted).lower()])
+        assert (same.exit_code, "matches" in same.output) == (0, True), same.output
+        cut_tail(connection, 7)
+        harm(connection, offset)
+        assert findings(connection) == []
+    assert CliRunner().invoke(commands, ["verify", str(path)]).exit_code == 0
+    told = CliRunner().invoke(commands, ["verify", str(path), "--expect", str(noted)])
+    assert (told.exit_code, verdict in told.output) == (1, True), told.output
+    as_json = CliRunner().invoke(commands, ["verify", str(path), "--expect", str(noted), "--json"])
+    document = json.loads(as_json.output)
+    assert (as_json.exit_code, document["sound"], document["faults"]) == (1, False, [])
+    assert document["expected"] == str(noted) != document["found"]
+
+
+def test_a_fingerprint_that_is_none_is_a_usage_error(tmp_path: Path) -> None:
+    """A slip of the pen ends with status 2 before anything is read."""
+    told = CliRunner().invoke(commands, ["verify", str(tmp_path / "no.db"), "--expect", "7:ABC"])
+    assert (told.exit_code, "a fingerprint is" in told.output) == (2, True)
+
+
+def test_faults_are_told_to_machines_too(tmp_path: Path) -> None:
+    """`--json` names each fault's place, gives no fingerprint of what is damaged, and the status is 1."""
+    path = tmp_path / "log.db"
+    with log_with(path, HISTORY) as connection:
+        connection.execute('UPDATE events SET digest = zeroblob(32) WHERE "offset" = 5')
+    told = CliRunner().invoke(commands, ["verify", str(path), "--json"])
+    document = json.loads(told.stdout)
+    assert (told.exit_code, document["faults"][0]["where"]) == (1, "offset 5")
+    assert (document["events"], document["sound"], document["fingerprint"]) == (7, False, None)
+
+
 def test_swapped_events_are_found(connection: sqlite3.Connection) -> None:
     """Invariant 8: two events that trade places are found at the first of them."""
-    for swap in ('100 WHERE "offset" = 2', '2 WHERE "offset" = 3', '3 WHERE "offset" = 100'):
-        connection.execute(f'UPDATE events SET "offset" = {swap}')
+    swap(connection, 2, 3)
     assert findings(connection)[0].startswith("offset 2: ")
+
+
+def test_swapped_events_of_two_origins_are_found(connection: sqlite3.Connection) -> None:
+    """Invariant 3: no chain says how the events of two origins follow each other, but the tables do."""
+    run_more(connection, OTHERS[:1], node_id="node-b")
+    swap(connection, 7, 8)
+    assert findings(connection)[0].startswith("entries ('dev', 'a'): offset is 7, by the log 8")
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,18 @@ class LogFile:
                 " restart the node."
             )
 
+    def require_kept_in_place(self) -> None:
+        """As `require_in_place`, after a commit.
+
+        Raises:
+            Unavailable: Nobody can tell whether the write stays.
+        """
+        if not self.is_in_place():
+            raise Unavailable(
+                "The file of the log was moved, deleted or replaced while this was written; whether it stays is not"
+                " known."
+            )
+
     def is_in_place(self) -> bool:
         """Whether every path still leads to the file of the start."""
         return (

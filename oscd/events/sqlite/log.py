@@ -161,11 +161,7 @@ class SqliteLog:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
-            if not self.file.is_in_place():
-                raise Unavailable(
-                    "The file of the log was moved, deleted or replaced while this was written; whether it stays is"
-                    " not known."
-                )
+            self.file.require_kept_in_place()
         return writing.tip.offset - before, time.perf_counter() - begun
 
 

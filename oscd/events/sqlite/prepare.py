@@ -5,21 +5,22 @@ Must not run in a worker: a worker opens what is there, or says that it cannot.
 
 from __future__ import annotations
 
-import fcntl
-import os
+import secrets
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from oscd.errors import StartRefused, Unavailable
-from oscd.events.event import Origin
+from oscd.events.cipher import EVENT_ID_BYTES
+from oscd.events.event import Origin, origin_began
 from oscd.events.log import Projections, scan
 from oscd.events.salt import sync_directory
 from oscd.events.sqlite import schema
 from oscd.events.sqlite.file import KeptOpen, LogFile, WriteLock, configure, inode_of
-from oscd.events.sqlite.transaction import SqliteReading
+from oscd.events.sqlite.outside import one_transaction
+from oscd.events.sqlite.transaction import SqliteReading, SqliteWriting
+from oscd.times import microseconds_now
 
 Progress = Callable[[int], None]
 
@@ -37,32 +38,6 @@ class PreparedLog:
     origin: Origin
     salt_digest: bytes | None
     is_empty: bool
-
-
-class NodeClaim:
-    """The claim of one process group on a log: held as long as it serves, or works on the file offline."""
-
-    def __init__(self, path: Path) -> None:
-        """Take the claim.
-
-        Raises:
-            StartRefused: Another process holds it, or the directory cannot be written.
-        """
-        try:
-            self._descriptor = os.open(f"{path}-node-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StartRefused(
-                f"OSC_DATABASE_PATH: its directory cannot be used: {error.strerror}."
-            ) from error
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(self._descriptor)
-            raise StartRefused("OSC_DATABASE_PATH: another oscd is using this log; stop it first.") from error
-
-    def release(self) -> None:
-        """Let others have the log."""
-        os.close(self._descriptor)
 
 
 def prepare(path: Path, *, node_id: str, projections: Projections[sqlite3.Connection]) -> PreparedLog:
@@ -93,7 +68,7 @@ def _prepare(path: Path, node_id: str, projections: Projections[sqlite3.Connecti
             schema.migrate(connection)
             if schema.read_meta(connection, "projections") != projections.version:
                 reproject(connection, projections)
-            origin = schema.own_origin(connection, node_id)
+            origin = _own_origin(connection, node_id, projections)
             connection.execute("COMMIT")
             if is_new:
                 sync_directory(path.parent)
@@ -108,6 +83,24 @@ def _prepare(path: Path, node_id: str, projections: Projections[sqlite3.Connecti
     return PreparedLog(LogFile(path, inode), origin, digest if isinstance(digest, bytes) else None, is_empty)
 
 
+def _own_origin(
+    connection: sqlite3.Connection, node_id: str, projections: Projections[sqlite3.Connection]
+) -> Origin:
+    """The origin this node appends to; a new incarnation where it has none, was renamed or restored.
+
+    One that follows another begins with an event that says where that one ended (invariant 9).
+    """
+    origin = schema.own_origin(connection)
+    if origin is not None and origin.node_id == node_id:
+        return origin
+    ended = schema.ended_origin(connection)
+    origin = schema.begin_own_origin(connection, node_id)
+    if ended is not None:
+        writing = SqliteWriting(connection, origin=origin, projections=projections, clock=microseconds_now)
+        writing.append([origin_began(ended, secrets.token_bytes(EVENT_ID_BYTES))])
+    return origin
+
+
 def _refuse_foreign_file(path: Path) -> None:
     """Look at an existing file without changing a byte of it."""
     if not path.exists() or path.stat().st_size == 0:
@@ -115,6 +108,7 @@ def _refuse_foreign_file(path: Path) -> None:
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
     try:
         schema.refuse_foreign(connection)
+        schema.refuse_snapshot(connection)
     finally:
         connection.close()
 
@@ -153,25 +147,6 @@ def keep_open(file: LogFile) -> KeptOpen:
             "OSC_DATABASE_PATH: SQLite keeps no write-ahead log beside this file; is it a link?"
         )
     return kept
-
-
-@contextmanager
-def one_transaction(file: LogFile) -> Iterator[sqlite3.Connection]:
-    """Commit what happens inside at once, or none of it. For one process that works on a file no worker serves.
-
-    Raises:
-        sqlite3.Error, Unavailable: The log cannot be opened or written, or is no longer at its path.
-    """
-    lock = WriteLock(file.lock_path)
-    try:
-        # Closed under the lock, because the last connection to close checkpoints.
-        with lock.held(), closing(file.connect()) as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            yield connection
-            connection.execute("COMMIT")
-            file.require_in_place()
-    finally:
-        lock.close()
 
 
 def note_salt(file: LogFile, digest: bytes) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from oscd.errors import StartRefused
 from oscd.events.codec import genesis_digest
-from oscd.events.event import Origin
+from oscd.events.event import EventRef, Origin
 
 APPLICATION_ID = 0x6F736364  # "oscd"
 
@@ -21,7 +21,8 @@ Migration = Callable[[sqlite3.Connection], None]
 
 def _create_log(connection: sqlite3.Connection) -> None:
     for statement in (
-        # What this node knows of itself: the SHA-256 of its salt, its own origin, the projections' version.
+        # What this node knows of itself: the SHA-256 of its salt, its own origin, the projections' version; in a
+        # snapshot, which says that it is one, the salt itself and which origin ended with it.
         "CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
         # One row per origin; seq, digest and stamp are those of its last event here.
         "CREATE TABLE origins (id INTEGER PRIMARY KEY, node_id TEXT NOT NULL, incarnation TEXT NOT NULL UNIQUE,"
@@ -104,18 +105,53 @@ def write_meta(connection: sqlite3.Connection, name: str, value: bytes | int | s
     connection.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (name, value))
 
 
-def own_origin(connection: sqlite3.Connection, node_id: str) -> Origin:
-    """The origin this node appends to; a new incarnation where it has none or has been renamed."""
-    row = connection.execute(
-        "SELECT node_id, incarnation FROM origins WHERE id = (SELECT value FROM meta WHERE name = 'own_origin')"
+def is_snapshot(connection: sqlite3.Connection) -> bool:
+    """Whether the file is a snapshot: a log and its salt, kept to be restored, with no tables to serve from."""
+    return read_meta(connection, "snapshot") is not None
+
+
+def refuse_snapshot(connection: sqlite3.Connection) -> None:
+    """Pass a log that a node may serve from or append to.
+
+    Raises:
+        StartRefused: It is a snapshot.
+    """
+    if layout(connection) and is_snapshot(connection):
+        raise StartRefused(
+            "OSC_DATABASE_PATH is a snapshot, which stays as it is; make a node of it with: oscd restore"
+            " <that file> --to <a directory>."
+        )
+
+
+def own_origin(connection: sqlite3.Connection) -> Origin | None:
+    """The origin this log appends to; None before its first start, and where it was restored."""
+    row = _row_of_origin(connection, "own_origin")
+    return None if row is None else Origin(row[0], row[1])
+
+
+def ended_origin(connection: sqlite3.Connection) -> EventRef | None:
+    """The last event of the origin that another one now follows in this log; None where there is none."""
+    # A restored log says which origin its original appended to; one whose node was renamed still calls it its own.
+    row = _row_of_origin(connection, "ended_origin") or _row_of_origin(connection, "own_origin")
+    return None if row is None or row[2] == 0 else EventRef(Origin(row[0], row[1]), row[2])
+
+
+def _row_of_origin(connection: sqlite3.Connection, meta: str) -> tuple[str, str, int] | None:
+    row: tuple[str, str, int] | None = connection.execute(
+        "SELECT node_id, incarnation, seq FROM origins WHERE id = (SELECT value FROM meta WHERE name = ?)",
+        (meta,),
     ).fetchone()
-    if row is not None and row[0] == node_id:
-        return Origin(*row)
+    return row
+
+
+def begin_own_origin(connection: sqlite3.Connection, node_id: str) -> Origin:
+    """Begin the incarnation this log appends to from now on."""
     origin = new_origin(connection, node_id)
     (row_id,) = connection.execute(
         "SELECT id FROM origins WHERE incarnation = ?", (origin.incarnation,)
     ).fetchone()
     write_meta(connection, "own_origin", row_id)
+    connection.execute("DELETE FROM meta WHERE name = 'ended_origin'")
     return origin
 
 

@@ -245,9 +245,7 @@ class SqliteWriting(SqliteReading):
             body=body,
         )
         header = codec.encode_header(event)
-        previous, previous_id = self.store.execute(
-            f'SELECT "offset", entry_id {_FROM_WINNER}', (event.environment, event.key, tip.offset)
-        ).fetchone() or (None, None)
+        previous, previous_id = self._met(event)
         recorded = Recorded(
             offset=tip.offset + 1,
             event=event,
@@ -266,6 +264,15 @@ class SqliteWriting(SqliteReading):
             last_entry_id=max(tip.last_entry_id, recorded.entry_id or 0),
         )
         return recorded
+
+    def _met(self, event: Event) -> tuple[int | None, int | None]:
+        """Offset and entry id of the entry's winner so far."""
+        if not event.is_of_entry:
+            return (None, None)
+        row: tuple[int, int | None] | None = self.store.execute(
+            f'SELECT "offset", entry_id {_FROM_WINNER}', (event.environment, event.key, self.tip.offset)
+        ).fetchone()
+        return (None, None) if row is None else row
 
     def _stamp(self, imported: int | None) -> int:
         if imported is not None:

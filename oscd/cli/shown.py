@@ -1,0 +1,13 @@
+"""Owns how text that others chose is shown on a terminal: nothing in it can be taken for an order to it."""
+
+from __future__ import annotations
+
+
+def shown(text: str) -> str:
+    """The text with what cannot be printed (control characters, marks of direction) spelled out."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def quoted(text: str) -> str:
+    """The same in double quotes, so that it cannot pass for what stands beside it."""
+    return '"' + shown(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
