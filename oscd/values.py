@@ -36,8 +36,8 @@ class Opened:
 class ValueCounts(Protocol):
     """Counts the values that were sealed and opened for callers, not those that were opened to show who may write."""
 
-    def sealed(self) -> None:
-        """One was encrypted, and its event appended."""
+    def sealed(self, count: int = 1) -> None:
+        """So many were encrypted, and their events appended."""
 
     def opened(self, count: int = 1) -> None:
         """So many were decrypted."""
@@ -46,7 +46,7 @@ class ValueCounts(Protocol):
 class Uncounted:
     """Counts nothing."""
 
-    def sealed(self) -> None:
+    def sealed(self, count: int = 1) -> None:
         """See `ValueCounts`."""
 
     def opened(self, count: int = 1) -> None:
@@ -63,12 +63,18 @@ class TooLargeInTransaction(Exception):
 
 async def seal_value(cipher: Cipher, environment: str, key: str, value_json: bytes) -> Sealed:
     """Encrypt a value for a new event of an entry; a large one in a thread."""
-    event_id = secrets.token_bytes(EVENT_ID_BYTES)
     if len(value_json) <= INLINE_BYTES:
-        ciphertext = cipher.seal(environment, key, event_id, value_json)
-    else:
-        ciphertext = await asyncio.to_thread(cipher.seal, environment, key, event_id, value_json)
-    return Sealed(ciphertext, event_id, cipher.key_id)
+        return _seal(cipher, environment, key, value_json)
+    return await asyncio.to_thread(_seal, cipher, environment, key, value_json)
+
+
+async def seal_each(cipher: Cipher, values: Sequence[tuple[str, str, bytes]]) -> list[Sealed]:
+    """Encrypt values for new events of entries; in a thread, as there may be many.
+
+    Args:
+        values: Environment, key and JSON text of each.
+    """
+    return await asyncio.to_thread(_seal_each, cipher, values)
 
 
 async def open_value(cipher: Cipher, entry: Entry, body: Body | None) -> bytes:
@@ -104,6 +110,15 @@ def open_in_transaction(cipher: Cipher, entry: Entry, writing: Writing[sqlite3.C
     if body is None:
         raise TooLargeInTransaction(entry)
     _open(cipher, entry, body)
+
+
+def _seal(cipher: Cipher, environment: str, key: str, value_json: bytes) -> Sealed:
+    event_id = secrets.token_bytes(EVENT_ID_BYTES)
+    return Sealed(cipher.seal(environment, key, event_id, value_json), event_id, cipher.key_id)
+
+
+def _seal_each(cipher: Cipher, values: Sequence[tuple[str, str, bytes]]) -> list[Sealed]:
+    return [_seal(cipher, environment, key, value_json) for environment, key, value_json in values]
 
 
 def _open(cipher: Cipher, entry: Entry, body: Body | None) -> bytes:

@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WerkzeugMethodNotAllowed
 
 from oscd.api.answers import problem_answer
+from oscd.api.backup import BackupCalls
 from oscd.api.call import BODY_SECONDS, LARGE_AT_ONCE, Handler, KeyConverter, Limits, bind
 from oscd.api.configs import Configs
 from oscd.api.edge import Edge, RequestLog, held_back
@@ -23,6 +24,7 @@ from oscd.api.openapi import Operation
 from oscd.api.service import Documentation, Probe, Readiness, Service
 from oscd.api.streams import Streams
 from oscd.api.throttle import FailureThrottle
+from oscd.backup.backups import Backups
 from oscd.errors import BadRequest, InternalError, MethodNotAllowed, NotFound, RequestRefused
 from oscd.events.keyring import KeyRing
 from oscd.metrics.counters import Counters
@@ -52,7 +54,8 @@ class Parts:
     """What the edge of one worker serves.
 
     Attributes:
-        node: The use cases.
+        node: The use cases …
+        backups: … and those on backups.
         registry: The streams.
         counters: Where this worker counts.
         exposition: What all workers counted.
@@ -60,6 +63,7 @@ class Parts:
     """
 
     node: Node
+    backups: Backups
     keyring: KeyRing
     registry: Registry
     tickets: Tickets
@@ -96,6 +100,7 @@ def create_app(parts: Parts, *, rules: EdgeRules, version: str, log: RequestLog)
         throttle=throttle,
         trusted_proxies=rules.trusted_proxies,
         max_body_bytes=rules.limits.max_body_bytes,
+        max_import_bytes=rules.limits.max_import_bytes,
         log=log,
         count=parts.counters.request,
         redeem=parts.tickets.redeem,
@@ -115,6 +120,7 @@ def _routes(parts: Parts, rules: EdgeRules, version: str) -> list[tuple[Operatio
         *Service(parts.node, Readiness(parts.probe), version).routes(),
         *Metrics(parts.exposition).routes(),
         *Configs(parts.node).routes(),
+        *BackupCalls(parts.node, parts.backups, rules.limits.max_body_bytes).routes(),
         *Past(parts.node, rules.limits.min_user_key_length).routes(),
         *streams.routes(),
     ]

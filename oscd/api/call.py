@@ -43,6 +43,11 @@ class Limits:
 
     min_user_key_length: int
     max_body_bytes: int
+    max_import_bytes: int
+
+    def body_bytes(self, operation: Operation) -> int:
+        """How large the body of an operation may be."""
+        return self.max_import_bytes if operation.takes_import else self.max_body_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +116,7 @@ async def _read(
     operation: Operation, exchange: Exchange, limits: Limits, large_bodies: asyncio.Semaphore
 ) -> Call:
     user_key = require_user_key(exchange, limits.min_user_key_length) if operation.user_key else ""
-    data = await _read_body(exchange, limits) if operation.body is not None else b""
+    data = await _read_body(exchange, limits.body_bytes(operation)) if operation.body is not None else b""
     exchange.require_single()
     body, value_json = (
         (None, b"")
@@ -132,7 +137,7 @@ async def _read(
     )
 
 
-async def _read_body(exchange: Exchange, limits: Limits) -> bytes:
+async def _read_body(exchange: Exchange, most_bytes: int) -> bytes:
     """The body, as far as it is one.
 
     Raises:
@@ -141,8 +146,8 @@ async def _read_body(exchange: Exchange, limits: Limits) -> bytes:
         BodyTooSlow: It did not arrive in time.
     """
     announced = exchange.text(b"content-length") or "0"
-    if announced.isdigit() and int(announced[:20]) > limits.max_body_bytes:
-        raise BodyTooLarge(f"The body exceeds {limits.max_body_bytes} bytes.")
+    if announced.isdigit() and int(announced[:20]) > most_bytes:
+        raise BodyTooLarge(f"The body exceeds {most_bytes} bytes.")
     _require_json(exchange)
     try:
         data = await request.get_data(cache=False)

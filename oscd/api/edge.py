@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from oscd.api.exchange import Exchange, Network, exchange_of, take_origin_form
@@ -49,8 +50,9 @@ _HELD_BACK = frozenset({NotAuthorized.kind, Forbidden.kind, TooManyRequests.kind
 
 _log = logging.getLogger("oscd.api")
 
-# What all requests of one worker together may hold of unfinished bodies.
+# What all requests of one worker together may hold of bodies, imports aside.
 MAX_BUFFERED_BYTES = 64 * 1024 * 1024
+IMPORT_PATH = "/import"
 
 
 # Gives what a ticket opens, under the API keys accepted now; raises Forbidden where that is nothing.
@@ -84,6 +86,7 @@ class Edge:
         throttle: FailureThrottle,
         trusted_proxies: Sequence[Network],
         max_body_bytes: int,
+        max_import_bytes: int,
         log: RequestLog,
         count: RequestCount,
         redeem: Redeem,
@@ -93,18 +96,20 @@ class Edge:
         self._redeem = redeem
         self._throttle = throttle
         self._trusted = trusted_proxies
-        self._max_body_bytes = max_body_bytes
+        self._bodies = _Buffer(max_body_bytes, MAX_BUFFERED_BYTES)
+        # Room of their own: an import takes long, and nobody's small write shall be refused meanwhile.
+        self._imports = _Buffer(max_import_bytes, max_import_bytes)
         self._log = log
         self._count = count
-        self._buffered = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         started = time.perf_counter()
         exchange = exchange_of(scope, self._trusted)
+        buffer = self._imports if scope["path"] == IMPORT_PATH else self._bodies
         answer = _Answer(exchange, send, self._guard().cors_headers(exchange))
         try:
-            await self._serve(scope, exchange, receive, answer)
+            await self._serve(scope, exchange, receive, answer, buffer)
         except ConnectionError:
             pass  # The client has gone, or takes nothing: no fault of anybody here, and the line below tells.
         except Exception as error:
@@ -114,7 +119,7 @@ class Edge:
             # Too late for a problem: the connection ends without the answer's end, which no client takes for whole.
             _log.error("an answer could not be finished", exc_info=error)
         finally:
-            self._buffered -= exchange.received
+            buffer.taken -= exchange.received
             method = scope["method"] if exchange.route != "unmatched" else "other"
             seconds = time.perf_counter() - started
             self._count(
@@ -134,7 +139,9 @@ class Edge:
                 client=exchange.address,
             )
 
-    async def _serve(self, scope: Scope, exchange: Exchange, receive: Receive, answer: _Answer) -> None:
+    async def _serve(
+        self, scope: Scope, exchange: Exchange, receive: Receive, answer: _Answer, buffer: _Buffer
+    ) -> None:
         guard = self._guard()
         try:
             take_origin_form(scope, exchange)
@@ -158,22 +165,37 @@ class Edge:
         async def counted() -> Message:
             message = await receive()
             part = message.get("body")
-            if part and (exchange.refusal is not None or not self._take(exchange, len(part))):
+            if part and (exchange.refusal is not None or not buffer.take(exchange, len(part))):
                 # The application sees the end, so that it answers now; the server drops what still comes.
                 return {**message, "body": b"", "more_body": False}
             return message
 
         await self._app({**scope, "headers": headers, "oscd": exchange}, counted, answer.send)
 
-    def _take(self, exchange: Exchange, size: int) -> bool:
+
+@dataclass(slots=True)
+class _Buffer:
+    """What requests may hold of bodies.
+
+    Attributes:
+        each: Bytes of one.
+        together: Bytes of all at one time.
+        taken: Bytes of those that are there now.
+    """
+
+    each: int
+    together: int
+    taken: int = 0
+
+    def take(self, exchange: Exchange, size: int) -> bool:
         """Count a part of a body; False where it must be dropped."""
-        if exchange.received + size > self._max_body_bytes:
-            exchange.refusal = BodyTooLarge(f"The body exceeds {self._max_body_bytes} bytes.")
-        elif self._buffered + size > MAX_BUFFERED_BYTES:
+        if exchange.received + size > self.each:
+            exchange.refusal = BodyTooLarge(f"The body exceeds {self.each} bytes.")
+        elif self.taken + size > self.together:
             exchange.refusal = Unavailable("Too many large bodies are being received.")
         else:
             exchange.received += size
-            self._buffered += size
+            self.taken += size
             return True
         return False
 

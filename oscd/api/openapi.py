@@ -48,6 +48,7 @@ class Operation:
         api_key: Whether it is guarded where the node requires an API key.
         user_key: Whether it reads or writes values.
         is_body_optional: Whether no body stands for an empty object.
+        takes_import: Whether its body may have `OSC_MAX_IMPORT_BYTES`.
     """
 
     method: str
@@ -62,12 +63,14 @@ class Operation:
     api_key: bool = False
     user_key: bool = False
     is_body_optional: bool = False
+    takes_import: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class _Header:
     description: str
     schema: _Json = field(default_factory=lambda: {"type": "string"})
+    required: bool = False
 
 
 _REQUEST_HEADERS: Final[Mapping[str, _Header]] = {
@@ -79,6 +82,11 @@ _REQUEST_HEADERS: Final[Mapping[str, _Header]] = {
         "The position to go on from: the last `id` received; browsers send it themselves"
     ),
     "X-User-Key": _Header("Opens the values, where `values=true` asks for them"),
+    "X-Backup-Password": _Header(
+        "What the backup is sealed with; at least 8 characters for a new one",
+        {"type": "string", "minLength": 1},
+        required=True,
+    ),
     "X-Request-ID": _Header(
         "Comes back in the answer, and is in the log", {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"}
     ),
@@ -206,7 +214,9 @@ def _query_parameters(operation: Operation) -> list[_Json]:
 
 def _header_parameters(operation: Operation) -> list[_Json]:
     return [
-        _parameter("header", name, {**header.schema, "description": header.description}, required=False)
+        _parameter(
+            "header", name, {**header.schema, "description": header.description}, required=header.required
+        )
         for name in (*operation.headers, "X-Request-ID")
         for header in [_REQUEST_HEADERS[name]]
     ]

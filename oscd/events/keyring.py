@@ -1,6 +1,7 @@
 """Which user keys are known by now, and how a new one is derived without hurting anybody else.
 
 Owns: the cache of derived ciphers, the queue of derivations, and the one thread of this worker that derives.
+The passwords of backups are stretched in the same queue, and never remembered.
 Must not: decide who may do what (`remember` is the use case's to call), encrypt, or keep a user key once it
 is derived.
 
@@ -36,12 +37,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from oscd.errors import TooManyRequests, Unavailable
 from oscd.events import cipher
-from oscd.events.cipher import Cipher
+from oscd.events.cipher import BackupKey, Cipher
 from oscd.events.derivation_slot import DerivationSlot
+
+Derived = TypeVar("Derived")
 
 REMEMBERED_KEYS: Final = 1024
 """Ciphers kept per worker: about 1 MB. Past it the least recently used is forgotten."""
@@ -61,12 +64,16 @@ _NICE: Final = 10
 
 @dataclass(slots=True, eq=False, repr=False)
 class _Derivation:
-    """One derivation from request to result, and how many callers share it."""
+    """One derivation from request to result, and how many callers share it.
+
+    Attributes:
+        stretch: Holds the secret, as something must until it is stretched.
+    """
 
     fingerprint: bytes
-    user_key: str
+    stretch: Callable[[], Any]
     begin_before: float
-    result: asyncio.Future[Cipher]
+    result: asyncio.Future[Any]
     callers: int = 0
     given_up: threading.Event = field(default_factory=threading.Event)
 
@@ -79,6 +86,7 @@ class KeyRing:
         slot: This worker's access to the one slot of its node.
         clock: Seconds that never go back.
         derive: What stretches a user key; it runs on the ring's own thread.
+        derive_backup_key: What stretches the password of a backup; likewise.
 
     Attributes:
         derivations: How many derivations succeeded since the start.
@@ -91,12 +99,14 @@ class KeyRing:
         slot: DerivationSlot,
         clock: Callable[[], float] = time.monotonic,
         derive: Callable[[str, bytes], Cipher] = cipher.derive,
+        derive_backup_key: Callable[[str, bytes], BackupKey] = cipher.derive_backup_key,
     ) -> None:
         self.derivations = 0
         self._salt = salt
         self._slot = slot
         self._clock = clock
         self._derive = derive
+        self._derive_backup_key = derive_backup_key
         self._fingerprint_key = secrets.token_bytes(32)
         self._remembered: OrderedDict[bytes, tuple[Cipher, float]] = OrderedDict()
         self._waiting: OrderedDict[bytes, _Derivation] = OrderedDict()
@@ -140,8 +150,23 @@ class KeyRing:
             TooManyRequests: `MAX_WAITING` others wait already, or it could not begin within `WAIT_SECONDS`.
             Unavailable: The ring is closed, or the slot's lock file cannot be opened.
         """
-        fingerprint = self._fingerprint(user_key)
-        derivation = self._under_way(fingerprint) or self._enqueue(fingerprint, user_key)
+        return await self._share(self._fingerprint(user_key), partial(self._derive, user_key, self._salt))
+
+    async def derive_backup_key(self, password: str, salt: bytes) -> BackupKey:
+        """Stretch the password of a backup as `derive` does a user key, in the same queue; nothing remembers it.
+
+        Args:
+            salt: That of the backup.
+
+        Raises:
+            TooManyRequests, Unavailable: As `derive`.
+        """
+        return await self._share(
+            self._fingerprint(password, salt), partial(self._derive_backup_key, password, salt)
+        )
+
+    async def _share(self, fingerprint: bytes, stretch: Callable[[], Derived]) -> Derived:
+        derivation = self._under_way(fingerprint) or self._enqueue(fingerprint, stretch)
         derivation.callers += 1
         try:
             # wait(), unlike await, leaves the shared future alone when this one caller is cancelled
@@ -150,7 +175,9 @@ class KeyRing:
             derivation.callers -= 1
             if derivation.callers == 0:
                 self._give_up(derivation)
-        return derivation.result.result()
+        # Of this type: equal fingerprints mean the same secret, salt and use.
+        derived: Derived = derivation.result.result()
+        return derived
 
     async def close(self) -> None:
         """Refuse what waits, let a derivation that has begun finish, end the thread and forget every key."""
@@ -164,8 +191,11 @@ class KeyRing:
         self._thread.shutdown(wait=False)
         self._remembered.clear()
 
-    def _fingerprint(self, user_key: str) -> bytes:
-        return hashlib.blake2b(user_key.encode("utf-8"), digest_size=32, key=self._fingerprint_key).digest()
+    def _fingerprint(self, secret: str, backup_salt: bytes = b"") -> bytes:
+        """What tells secrets apart: a user key, or the password of a backup together with its salt."""
+        person = b"backup" if backup_salt else b"user key"
+        data = backup_salt + secret.encode("utf-8")
+        return hashlib.blake2b(data, digest_size=32, key=self._fingerprint_key, person=person).digest()
 
     def _keep(self, fingerprint: bytes, cipher: Cipher) -> None:
         self._remembered[fingerprint] = (cipher, self._clock() + REMEMBERED_SECONDS)
@@ -183,13 +213,13 @@ class KeyRing:
             return running
         return self._waiting.get(fingerprint)
 
-    def _enqueue(self, fingerprint: bytes, user_key: str) -> _Derivation:
+    def _enqueue(self, fingerprint: bytes, stretch: Callable[[], Any]) -> _Derivation:
         if self._closed:
             raise _closing()
         if len(self._waiting) >= MAX_WAITING:
             raise TooManyRequests("too many new user keys are waiting; keys already in use are still served")
-        result: asyncio.Future[Cipher] = asyncio.get_running_loop().create_future()
-        derivation = _Derivation(fingerprint, user_key, self._clock() + WAIT_SECONDS, result)
+        result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        derivation = _Derivation(fingerprint, stretch, self._clock() + WAIT_SECONDS, result)
         self._waiting[fingerprint] = derivation
         self._start_next()
         return derivation
@@ -209,11 +239,11 @@ class KeyRing:
         done = asyncio.get_running_loop().run_in_executor(self._thread, self._derive_in_turn, derivation)
         done.add_done_callback(partial(self._finish, derivation))
 
-    def _derive_in_turn(self, derivation: _Derivation) -> Cipher:
+    def _derive_in_turn(self, derivation: _Derivation) -> object:
         with self._slot.hold(derivation.begin_before - self._clock(), derivation.given_up):
-            return self._derive(derivation.user_key, self._salt)
+            return derivation.stretch()
 
-    def _finish(self, derivation: _Derivation, done: asyncio.Future[Cipher]) -> None:
+    def _finish(self, derivation: _Derivation, done: asyncio.Future[Any]) -> None:
         self._running = None
         error = done.exception()
         if error is not None:

@@ -7,7 +7,7 @@ projection comes in as `Projections`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -35,6 +35,9 @@ class Projections(Protocol[StoreIn]):
 
     def apply(self, store: StoreIn, recorded: Recorded) -> None:
         """Apply one event. Depends on the projections' own state and the event only, never on a clock."""
+
+    def apply_all(self, store: StoreIn, recorded: Sequence[Recorded]) -> None:
+        """Apply events that follow each other in the log; leaves what `apply` of one after the other leaves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +134,17 @@ class Writing(Reading[StoreOut], Protocol[StoreOut]):
         `max(now, greatest stamp in the log + 1)`, for an imported row `max(its own, the origin's last + 1)`.
         """
 
+    def append_many(self, drafts: Iterable[Draft], count: int) -> None:
+        """Append the events of one write, as `append` does, without holding more than a page of them.
+
+        Args:
+            drafts: Taken once, in order.
+            count: How many they are: the first event names the last one of its write.
+
+        Raises:
+            ValueError: They are more or fewer. The write must be given up then.
+        """
+
 
 class EventLog(Protocol[StoreOut]):
     """An append-only log of events with the projections that follow it."""
@@ -153,7 +167,7 @@ class EventLog(Protocol[StoreOut]):
         Args:
             function: Decides against current state and appends. What it raises undoes only its own changes.
             size: Bytes it adds, so that a batch stays bounded; 0 for a delete, which is let through even
-                where the log has no room to grow.
+                where the log has no room to grow. What adds more than the log has room for is refused.
 
         Raises:
             Unavailable: Nothing was appended: the log cannot be written, or the command did not begin in 5 s.

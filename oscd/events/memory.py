@@ -7,7 +7,7 @@ projections keep their state, is a dictionary.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -172,6 +172,13 @@ class MemoryWriting(MemoryReading):
         """Append the events of one write, in order, and apply each to the projections."""
         last_seq = sum(r.event.origin == self.origin for r in self._state.recorded) + len(drafts)
         return [self._append_one(draft, last_seq) for draft in drafts]
+
+    def append_many(self, drafts: Iterable[Draft], count: int) -> None:
+        """Append the events of one write; all is in memory here anyway."""
+        events = list(drafts)
+        if len(events) != count:
+            raise ValueError(f"{len(events)} drafts were given for a write of {count}")
+        self.append(events)
 
     def _append_one(self, draft: Draft, last_seq: int) -> Recorded:
         own = [r for r in self._state.recorded if r.event.origin == self.origin]

@@ -172,9 +172,9 @@ class Counters:
                 self._by_route[method, route] = observe
             observe(seconds)
 
-    def sealed(self) -> None:
-        """A value was encrypted for a caller and appended."""
-        self._sealed.inc()
+    def sealed(self, count: int = 1) -> None:
+        """So many values were encrypted for a caller and appended."""
+        self._sealed.inc(count)
 
     def opened(self, count: int = 1) -> None:
         """So many values were decrypted for a caller."""

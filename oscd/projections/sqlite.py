@@ -7,7 +7,8 @@ log rebuilds every table byte for byte (invariant 3).
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,32 +72,54 @@ class SqliteProjections:
 
     def apply(self, store: sqlite3.Connection, recorded: Recorded) -> None:
         """Apply one event to every table; one that is not of an entry changes none."""
-        if not recorded.event.is_of_entry:
-            return
-        event = recorded.event
-        # An event without a previous one is the first of its entry: there is nothing to look up.
-        current = None if recorded.previous is None else entry(store, event.environment, event.key)
-        after = merge(current, recorded)
-        if after is current:
-            return
+        self.apply_all(store, (recorded,))
+
+    def apply_all(self, store: sqlite3.Connection, recorded: Sequence[Recorded]) -> None:
+        """Apply events that follow each other; what they change together is written once."""
+        changed: dict[tuple[str, str], Entry] = {}
+        live = state = 0
+        moved: Counter[tuple[str, str]] = Counter()
+        for one in recorded:
+            event = one.event
+            if not event.is_of_entry:
+                continue
+            place = (event.environment, event.key)
+            # An event without a previous one is the first of its entry: there is nothing to look up.
+            current = None if one.previous is None else changed.get(place) or entry(store, *place)
+            after = merge(current, one)
+            if after is current:
+                continue
+            changed[place] = after
+            live += int(not after.deleted) - int(current is not None and not current.deleted)
+            state += state_digest(after) - state_digest(current)
+            for count in counts(current, after):
+                moved[count.kind, UNCATEGORIZED if count.name is None else count.name] += count.change
+        if changed:
+            _write(store, changed.values())
+            _add(store, live, state, moved)
+
+
+def _write(store: sqlite3.Connection, entries: Iterable[Entry]) -> None:
+    store.executemany(
+        f"INSERT OR REPLACE INTO entries ({_ENTRY}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        map(_row, entries),
+    )
+
+
+def _add(store: sqlite3.Connection, live: int, state: int, moved: Counter[tuple[str, str]]) -> None:
+    """Add to what is kept of all entries together, and of those of each category and environment."""
+    before = totals(store)
+    state = (int.from_bytes(before.state) + state) % DIGEST_MODULUS
+    store.execute("UPDATE totals SET entries = ?, state = ?", (before.entries + live, state.to_bytes(32)))
+    for (kind, name), change in moved.items():
+        if change == 0:
+            continue
         store.execute(
-            f"INSERT OR REPLACE INTO entries ({_ENTRY}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            _row(after),
+            "INSERT INTO counts VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET entries = entries + excluded.entries",
+            (kind, name, change),
         )
-        before = totals(store)
-        live = int(not after.deleted) - int(current is not None and not current.deleted)
-        state = (int.from_bytes(before.state) + state_digest(after) - state_digest(current)) % DIGEST_MODULUS
-        store.execute("UPDATE totals SET entries = ?, state = ?", (before.entries + live, state.to_bytes(32)))
-        for count in counts(current, after):
-            name = UNCATEGORIZED if count.name is None else count.name
-            store.execute(
-                "INSERT INTO counts VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET entries = entries + excluded.entries",
-                (count.kind, name, count.change),
-            )
-            if count.change < 0:
-                store.execute(
-                    "DELETE FROM counts WHERE kind = ? AND name = ? AND entries = 0", (count.kind, name)
-                )
+        if change < 0:
+            store.execute("DELETE FROM counts WHERE kind = ? AND name = ? AND entries = 0", (kind, name))
 
 
 def entry(store: sqlite3.Connection, environment: str, key: str) -> Entry | None:

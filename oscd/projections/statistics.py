@@ -19,9 +19,10 @@ class Count:
 
 def counts(before: Entry | None, after: Entry) -> Iterator[Count]:
     """The changes to the statistics when an entry goes from one state to the next."""
+    if before is not None and (before.deleted, before.category) == (after.deleted, after.category):
+        return  # An update in place, by far the commonest change: an entry never changes its environment.
     gained = list(_contributions(after, 1))
     lost = [] if before is None else list(_contributions(before, -1))
-    # An update in place, by far the commonest change, cancels out.
     for count in lost:
         opposite = Count(count.kind, count.name, 1)
         if opposite in gained:

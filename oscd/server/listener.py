@@ -36,6 +36,11 @@ SETTLE_SECONDS: Final = 0.05
 ABORT_SECONDS: Final = 0.3
 """At shutdown: time for cancelled connections to clean up."""
 
+MOST_HEAD_BYTES: Final = 64 * 1024
+"""Of a request line with its headers. What the original's server takes, because some of its clients send backups in
+the query of `/import`; larger ones go in the body. A head that never ends costs so much until its time is up, so all
+connections of a worker together may hold 320 MB so, for the 5 000 it has by default."""
+
 REFUSALS: Final = 64
 """Connections over the limit that are told so at one time; further ones are just closed."""
 
@@ -53,14 +58,14 @@ REFUSAL: Final = (
 )
 
 
-def hypercorn_config(*, keep_alive_seconds: float = 20.0, max_head_bytes: int = 32 * 1024) -> Config:
+def hypercorn_config(*, keep_alive_seconds: float = 20.0, max_head_bytes: int = MOST_HEAD_BYTES) -> Config:
     """Configure the protocol layer.
 
     Args:
         keep_alive_seconds: How long a connection may be idle: from its opening, or from its last answer, to
             the *end* of the next request head. So it bounds slow heads as well.
         max_head_bytes: An unfinished request line with headers that is longer gets 431; on HTTP/2 it ends the
-            connection. One that arrives whole in a single read may have 64 KiB, so the application looks too.
+            connection. The read that completes it may bring 64 KiB more.
 
     Raises:
         AttributeError: This Hypercorn does not know one of the settings.

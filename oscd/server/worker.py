@@ -16,9 +16,10 @@ from oscd import __version__
 from oscd.api.app import EdgeRules, Parts, create_app
 from oscd.api.call import Limits as RequestLimits
 from oscd.api.guard import Guard
+from oscd.backup.backups import Backups
 from oscd.errors import StartRefused
 from oscd.events import cipher
-from oscd.events.cipher import Cipher
+from oscd.events.cipher import BackupKey, Cipher
 from oscd.events.derivation_slot import DerivationSlot
 from oscd.events.keyring import KeyRing
 from oscd.events.sqlite.checkpoint import INTERVAL_SECONDS as CHECKPOINT_SECONDS
@@ -71,6 +72,7 @@ async def serve_node(
     app = create_app(
         Parts(
             node=node,
+            backups=Backups(log, keyring, counters, clock=microseconds_now),
             keyring=keyring,
             registry=registry,
             tickets=Tickets(spec.salt),
@@ -142,7 +144,9 @@ def _registry_of(spec: WorkerSpec, index: int, feed: Feed, counters: Counters, b
 def _rules_of(settings: Settings, keys: _Keys) -> EdgeRules:
     return EdgeRules(
         guard=lambda: keys.guard,
-        limits=RequestLimits(settings.min_user_key_length, settings.max_body_bytes),
+        limits=RequestLimits(
+            settings.min_user_key_length, settings.max_body_bytes, settings.max_import_bytes
+        ),
         trusted_proxies=settings.trusted_proxies,
     )
 
@@ -153,8 +157,13 @@ def _keyring_of(spec: WorkerSpec, counters: Counters) -> KeyRing:
         counters.derived()
         return derived
 
+    def derive_backup_key(password: str, salt: bytes) -> BackupKey:
+        derived = cipher.derive_backup_key(password, salt)
+        counters.derived()
+        return derived
+
     slot = DerivationSlot(sidecar(spec.settings.database_path, "derivation-lock"))
-    return KeyRing(spec.salt, slot=slot, derive=derive)
+    return KeyRing(spec.salt, slot=slot, derive=derive, derive_backup_key=derive_backup_key)
 
 
 class _Keys:

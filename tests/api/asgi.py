@@ -17,7 +17,8 @@ from oscd.api.app import EdgeRules, Parts, create_app
 from oscd.api.call import Limits
 from oscd.api.edge import Edge, Message
 from oscd.api.guard import Guard
-from oscd.events.cipher import Cipher
+from oscd.backup.backups import Backups
+from oscd.events.cipher import BackupKey, Cipher
 from oscd.events.derivation_slot import DerivationSlot
 from oscd.events.keyring import KeyRing
 from oscd.events.sqlite.log import SqliteLog
@@ -32,6 +33,7 @@ from oscd.projections.sqlite import SqliteProjections
 from oscd.streams.registry import Registry
 from oscd.streams.subscription import HOLD_SECONDS, Feed
 from oscd.streams.ticket import Tickets
+from oscd.times import microseconds_now
 from tests.streams.reading import SseEvent, SseStream
 from tests.support.waiting import eventually
 
@@ -132,12 +134,13 @@ class Site:
     Attributes:
         lines: The log line of each request.
         counters: What the edge, the node and the log have counted.
-        derived: Each user key that was stretched, in order.
+        derived: Each user key, or password of a backup, that was stretched, in order.
         opened: Each stream; those that are still open at the end are left then.
     """
 
     app: Edge
     node: Node
+    backups: Backups
     log: SqliteLog
     counters: Counters
     registry: Registry
@@ -266,6 +269,7 @@ async def opened_site(
     origins: frozenset[str] = frozenset(),
     trusted_proxies: Sequence[str] = (),
     max_body_bytes: int = 64 * 1024,
+    max_import_bytes: int = 1024 * 1024,
     keepalive_seconds: float = 3600.0,
     hold_seconds: float = HOLD_SECONDS,
     most_streams: int = 100,
@@ -297,7 +301,16 @@ async def opened_site(
         derived.append(user_key)
         return Cipher.of_derived(hashlib.sha256(salt + user_key.encode()).digest())
 
-    keyring = KeyRing(bytes(64), slot=DerivationSlot(directory / "slot"), derive=derive)
+    def derive_backup_key(password: str, salt: bytes) -> BackupKey:
+        derived.append(password)
+        return BackupKey(hashlib.sha256(salt + password.encode()).digest())
+
+    keyring = KeyRing(
+        bytes(64),
+        slot=DerivationSlot(directory / "slot"),
+        derive=derive,
+        derive_backup_key=derive_backup_key,
+    )
     node = Node(log, keyring, bell, counts=counters)
     lines: list[dict[str, object]] = []
     tail, board = Tail(log, bell), Board(directory / "subscriptions", 1, 0)
@@ -307,9 +320,11 @@ async def opened_site(
         board=board,
         most=most_streams,
     )
+    backups = Backups(log, keyring, counters, clock=microseconds_now)
     app = create_app(
         Parts(
             node=node,
+            backups=backups,
             keyring=keyring,
             registry=registry,
             tickets=Tickets(bytes(64), rounds=1),
@@ -319,7 +334,9 @@ async def opened_site(
         ),
         rules=EdgeRules(
             guard=lambda: Guard(tuple(api_keys), hosts, origins),
-            limits=Limits(min_user_key_length=8, max_body_bytes=max_body_bytes),
+            limits=Limits(
+                min_user_key_length=8, max_body_bytes=max_body_bytes, max_import_bytes=max_import_bytes
+            ),
             trusted_proxies=[ip_network(network) for network in trusted_proxies],
         ),
         version="0",
@@ -327,7 +344,7 @@ async def opened_site(
     )
     log.start()
     tail.start()
-    site = Site(app, node, log, counters, registry, lines, derived)
+    site = Site(app, node, backups, log, counters, registry, lines, derived)
     try:
         yield site
     finally:

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests.conftest import StartNode
+from tests.support import original
 from tests.support.node import RunningNode, command_line, run_oscd
 
 SECRETS = {
@@ -26,6 +27,10 @@ SECRETS = {
     "short user key": "s3cret-user-key-too-short",
     "API key": "s3cret-api-key-of-the-node",
     "wrong API key": "s3cret-api-key-that-is-wrong",
+    "backup password": "s3cret-password-of-a-backup",
+    "wrong backup password": "s3cret-password-of-no-backup",
+    "imported value": "s3cret-value-from-a-backup",
+    "value that failed": "s3cret-value-that-was-not-imported",
 }
 PUBLIC_KEY = "a-key-name-that-is-public"
 """Must be found wherever secrets are looked for, or nothing was looked at."""
@@ -113,6 +118,7 @@ def _use(node: RunningNode) -> Iterator[str]:
             (client.get("/nowhere"), 404),
             (client.patch(ENTRY), 405),
         )
+        yield from _back_up(client)
     for user_key in (SECRETS["wrong user key"], SECRETS["short user key"]):
         with node.client(user_key, api_key=api_key) as client:
             yield from _failures(
@@ -122,6 +128,30 @@ def _use(node: RunningNode) -> Iterator[str]:
             )
     with node.client(owner, api_key=SECRETS["wrong API key"]) as client:
         yield from _failures((client.get(ENTRY), 403), (client.post("/configs", json=_entry(1)), 403))
+
+
+def _back_up(client: httpx.Client) -> Iterator[str]:
+    """Make a backup, import it and another one in both ways; give what was told of entries that failed, too."""
+    password = {"X-Backup-Password": SECRETS["backup password"]}
+    wrong = {"X-Backup-Password": SECRETS["wrong backup password"]}
+    backup = client.post("/backup", headers=password).json()["backup_data"]
+    body = {"backup_data": backup, "overwrite": True}
+    assert client.post("/import", headers=password, json=body).json()["imported"] == 1
+    good, bad = {**_entry(SECRETS["imported value"]), "key": "imported"}, _entry(SECRETS["value that failed"])
+    mixed = original.backup(
+        SECRETS["backup password"], [good, good, {**bad, "category": 1}, {**bad, "key": ""}, bad]
+    )
+    report = client.post("/import", headers=password, params={"backup_data": mixed})
+    assert (report.json()["imported"], report.json()["failed"], report.json()["skipped"]) == (1, 3, 1)
+    yield report.text
+    yield from _failures(
+        (client.post("/import", headers=wrong, json=body), 400),
+        (client.post("/import", headers=wrong, params={"backup_data": mixed}), 400),
+        (client.post("/import", headers=password, json={**body, "backup_data": backup[:-8]}), 400),
+        (client.post("/import", headers=password, json={**body, "overwrite": SECRETS["refused value"]}), 422),
+        (client.post("/import", json=body), 422),
+        (client.post("/backup", params={"at": "never"}, headers=password), 422),
+    )
 
 
 def _meet_disk_trouble(node: RunningNode) -> Iterator[str]:

@@ -129,6 +129,50 @@ class LogContract:
         await append(log, draft("b"), draft("c"), draft("d"))
         assert [r.event.last_seq for r in await every_event(log)] == [1, 4, 4, 4]
 
+    @pytest.mark.parametrize("count", [0, 1, 2, 7])
+    async def test_many_events_of_one_write_are_as_if_appended_together(
+        self, log_under_test: LogUnderTest, count: int
+    ) -> None:
+        """Invariants 1, 2, 3 and 8: `append_many` leaves the very log and projections that `append` would."""
+        log = log_under_test.log
+        (kept, gone) = await append(log, draft("k1"), draft("k2"))
+        await append(log, draft("k2", EventType.DELETED, ciphertext=None, replaces=gone.event.ref))
+        drafts = [draft(f"k{n}", replaces=kept.event.ref if n == 1 else None) for n in range(count)]
+
+        def run(writing: Writing[Any]) -> Position:
+            writing.append_many(iter(drafts), count)
+            return writing.position()
+
+        position = await log.write(run, size=100)
+        events = await every_event(log)
+        written = events[3:]
+        assert [(r.event.key, r.body, r.event.event_id) for r in written] == [
+            (one.key, one.body, one.event_id) for one in drafts
+        ]
+        assert [r.event.seq for r in events] == list(range(1, count + 4))
+        assert {r.event.last_seq for r in written} <= {count + 3}
+        assert [r.previous for r in written] == [{1: 1, 2: 3}.get(n) for n in range(count)]
+        assert [r.entry_id for r in written] == [1 if n == 1 else 3 + n - (n > 1) for n in range(count)]
+        digest = genesis_digest(log_under_test.origin)
+        for recorded in events:
+            digest = chain_digest(digest, encode_header(recorded.event))
+            assert recorded.digest == digest
+        assert await log.read(log_under_test.applied) == list(range(1, count + 4))
+        assert await log.read(lambda reading: reading.position()) == position
+
+    @pytest.mark.parametrize("given", [2, 4])
+    async def test_a_write_of_another_number_of_events_leaves_nothing(
+        self, log_under_test: LogUnderTest, given: int
+    ) -> None:
+        """Where more or fewer events come than were announced the write is given up whole."""
+        log = log_under_test.log
+        drafts = [draft(f"k{n}") for n in range(given)]
+        with pytest.raises(ValueError, match="write of 3"):
+            await log.write(lambda writing: writing.append_many(drafts, 3), size=100)
+        assert await every_event(log) == []
+        (recorded,) = await append(log, draft("after"))
+        assert (recorded.event.seq, recorded.event.last_seq) == (1, 1)
+
     async def test_the_digests_chain_from_the_origin_on(self, log_under_test: LogUnderTest) -> None:
         """Invariant 8: every digest covers the header and the digest before it, from the origin's name on."""
         log = log_under_test.log

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from oscd.errors import NotFound, Unavailable
+from oscd.events.sqlite import batch
 from oscd.events.sqlite.batch import MAX_BYTES, MAX_JOBS, MAX_QUEUED, Batcher, Job
 
 
@@ -107,6 +108,34 @@ async def test_an_expired_job_never_runs() -> None:
         with pytest.raises(Unavailable, match="busy"):
             await first
     assert calls == []
+
+
+async def test_a_job_that_hangs_is_given_up_by_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that has begun gets its time to end, and one that adds much gets longer."""
+    monkeypatch.setattr(batch, "END_SECONDS", 0.05)
+    monkeypatch.setattr(batch, "SLOWEST_BYTES_PER_SECOND", 1)
+    go_on = asyncio.Event()
+
+    async def hang(jobs: Sequence[Job]) -> None:
+        assert all(job.begin() for job in jobs)
+        await go_on.wait()
+        for job in jobs:
+            job.result = "done"
+
+    small, large = (Batcher(hang, begin_seconds=0.01) for _ in range(2))
+    small.start()
+    large.start()
+    try:
+        importing = asyncio.create_task(large.submit(str, size=3600))
+        with pytest.raises(Unavailable, match="does not answer"):
+            await small.submit(str, size=0)
+        assert not importing.done()
+        go_on.set()
+        assert await importing == "done"
+    finally:
+        go_on.set()
+        await small.close()
+        await large.close()
 
 
 async def test_a_job_whose_caller_left_never_runs() -> None:

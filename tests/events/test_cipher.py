@@ -8,6 +8,7 @@ import copy
 import dataclasses
 import hashlib
 import json
+import os
 import pickle
 import threading
 import time
@@ -20,7 +21,18 @@ from hypothesis import strategies as st
 
 import oscd
 from oscd.errors import LogCorrupt, NotAuthorized
-from oscd.events.cipher import PBKDF2_ROUNDS, SALT_BYTES, Cipher, Misplaced, WrongKey, derive
+from oscd.events.cipher import (
+    BACKUP_SALT_BYTES,
+    PBKDF2_ROUNDS,
+    SALT_BYTES,
+    BackupKey,
+    Cipher,
+    Misplaced,
+    NotOpened,
+    WrongKey,
+    derive,
+    derive_backup_key,
+)
 
 SALT = bytes(range(SALT_BYTES))
 USER_KEY = b"\xfcser-key-1".decode("latin-1")
@@ -42,6 +54,7 @@ json_values = st.recursive(
     json_scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8
 )
 cipher = Cipher.of_derived(DERIVED)
+backup_key = BackupKey(DERIVED)
 fernet = Fernet(base64.urlsafe_b64encode(DERIVED))
 
 
@@ -256,3 +269,73 @@ def _imported_packages(source: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             packages.add(node.module.partition(".")[0])
     return packages
+
+
+@given(st.lists(st.binary(max_size=200), max_size=6))
+def test_a_token_written_in_pieces_is_one_of_fernet(pieces: list[bytes]) -> None:
+    """However a backup was cut up, what was written is the token of the whole, and opens here and there."""
+    writer = backup_key.token()
+    token = b"".join([writer.begin(), *map(writer.update, pieces), writer.finish()])
+    assert fernet.decrypt(base64.urlsafe_b64encode(token)) == b"".join(pieces)
+    assert b"".join(backup_key.open(token)) == b"".join(pieces)
+
+
+@pytest.mark.parametrize("size", [0, 1, 15, 16, 17, 64 * 1024 - 1, 64 * 1024, 64 * 1024 + 16, 300_001])
+def test_a_token_of_fernet_opens_in_pieces(size: int) -> None:
+    """A token that Fernet made opens to the same plaintext, in pieces of bounded size."""
+    plaintext = os.urandom(size)
+    opened = list(backup_key.open(base64.urlsafe_b64decode(fernet.encrypt(plaintext))))
+    assert b"".join(opened) == plaintext
+    assert max(map(len, opened)) <= 64 * 1024
+
+
+def test_a_backup_token_with_any_byte_changed_does_not_open() -> None:
+    """Each single byte counts, and so does each that is missing or added; nothing is decrypted before."""
+    token = base64.urlsafe_b64decode(fernet.encrypt(b"x" * 50))
+    for place in range(len(token)):
+        changed = bytearray(token)
+        changed[place] ^= 1 << place % 8
+        with pytest.raises(NotOpened):
+            backup_key.open(changed)
+    for cut in (*(token[:end] for end in range(len(token))), token + b"\0", token[1:]):
+        with pytest.raises(NotOpened):
+            backup_key.open(cut)
+
+
+def test_the_key_of_a_backup_is_the_one_of_the_original() -> None:
+    """The password is stretched like a user key, with the salt of the backup."""
+    salt = bytes(range(BACKUP_SALT_BYTES))
+    derived = hashlib.pbkdf2_hmac("sha256", "üser-key-1".encode(), salt, PBKDF2_ROUNDS, 32)
+    token = Fernet(base64.urlsafe_b64encode(derived)).encrypt(b"document")
+    opened = derive_backup_key(USER_KEY, salt).open(base64.urlsafe_b64decode(token))
+    assert b"".join(opened) == b"document"
+
+
+def test_the_key_of_a_backup_shows_and_leaves_nothing() -> None:
+    """It has no telling repr, and cannot be pickled or copied."""
+    assert DERIVED.hex() not in repr(backup_key)
+    assert repr(DERIVED) not in repr(backup_key)
+    for leave in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError):
+            leave(backup_key)
+
+
+def test_large_backups_leave_the_interpreter_to_other_threads() -> None:
+    """While 20 MB are sealed and opened in a thread, the thread of the event loop gets its turns."""
+    over = threading.Event()
+
+    def work() -> None:
+        writer = backup_key.token()
+        token = b"".join([writer.begin(), writer.update(bytes(20_000_000)), writer.finish()])
+        for _ in backup_key.open(token):
+            pass
+        over.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    turns = 0
+    while not over.is_set():
+        time.sleep(0.0005)
+        turns += 1
+    thread.join()
+    assert turns >= 5

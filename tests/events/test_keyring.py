@@ -18,7 +18,7 @@ import pytest
 
 from oscd.errors import TooManyRequests, Unavailable
 from oscd.events import derivation_slot, keyring
-from oscd.events.cipher import Cipher
+from oscd.events.cipher import BackupKey, Cipher
 from oscd.events.derivation_slot import DerivationSlot
 from oscd.events.keyring import MAX_WAITING, REMEMBERED_KEYS, REMEMBERED_SECONDS, WAIT_SECONDS, KeyRing
 
@@ -56,6 +56,10 @@ class FakeDerive:
             raise self.failure
         return Cipher.of_derived(hashlib.sha256(salt + user_key.encode()).digest())
 
+    def backup_key(self, password: str, salt: bytes) -> BackupKey:
+        self(password, salt)
+        return BackupKey(hashlib.sha256(salt + password.encode()).digest())
+
 
 @pytest.fixture
 def clock() -> Clock:
@@ -76,7 +80,9 @@ def lock(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def ring(lock: Path, clock: Clock, fake: FakeDerive) -> AsyncIterator[KeyRing]:
-    ring = KeyRing(SALT, slot=DerivationSlot(lock), clock=clock, derive=fake)
+    ring = KeyRing(
+        SALT, slot=DerivationSlot(lock), clock=clock, derive=fake, derive_backup_key=fake.backup_key
+    )
     yield ring
     fake.gate.set()
     await ring.close()
@@ -330,7 +336,9 @@ async def test_a_caller_that_leaves_ends_the_wait_for_the_slot(
     with DerivationSlot(lock).hold(LONG, NEVER):
         async with asking(ring, "gone", "kept") as tasks:
             tasks[0].cancel()
-            await until(lambda: ring._running is not None and ring._running.user_key == "kept")
+            await until(
+                lambda: ring._running is not None and ring._running.fingerprint == ring._fingerprint("kept")
+            )
     assert fake.keys == []
 
     await ring.derive("next")
@@ -449,3 +457,46 @@ def _reachable(root: object) -> Iterator[object]:
         seen.add(id(thing))
         yield thing
         pending.extend(gc.get_referents(thing))
+
+
+async def test_passwords_of_backups_wait_in_the_queue_of_user_keys(ring: KeyRing, fake: FakeDerive) -> None:
+    """A full queue refuses a password like a user key, and what waits of either is derived one at a time."""
+    fake.gate.clear()
+    async with asking(ring, *(f"key-{number}" for number in range(MAX_WAITING))):
+        waiting = asyncio.create_task(ring.derive_backup_key("password", bytes(32)))
+        await until(lambda: len(fake.keys) == 1)
+        with pytest.raises(TooManyRequests):
+            await ring.derive_backup_key("another", bytes(32))
+        with pytest.raises(TooManyRequests):
+            await ring.derive("another")
+        fake.gate.set()
+        await waiting
+    assert fake.keys[-1] == "password"
+    assert len(fake.threads) == 1
+
+
+async def test_one_password_with_one_salt_is_derived_once_at_a_time(ring: KeyRing, fake: FakeDerive) -> None:
+    """Callers share a derivation where password and salt are the same, and never with a user key of that text."""
+    fake.gate.clear()
+    asked = asyncio.gather(
+        ring.derive_backup_key("password", bytes(32)),
+        ring.derive_backup_key("password", bytes(32)),
+        ring.derive_backup_key("password", b"\1" * 32),
+        ring.derive("password"),
+    )
+    await until(lambda: len(fake.keys) == 1)
+    fake.gate.set()
+    one, same, other, cipher = await asked
+    assert one is same
+    assert one is not other
+    assert isinstance(cipher, Cipher)
+    assert fake.keys == ["password"] * 3
+
+
+async def test_a_password_is_never_remembered(ring: KeyRing, fake: FakeDerive) -> None:
+    """Each backup derives its key anew, and nothing in the ring knows the password afterwards."""
+    await ring.derive_backup_key("password", bytes(32))
+    await ring.derive_backup_key("password", bytes(32))
+    assert fake.keys == ["password"] * 2
+    assert ring.recall("password") is None
+    assert not any("password" in repr(held) for held in gc.get_referents(ring.__dict__))

@@ -24,6 +24,10 @@ class Noted:
     def apply(self, store: MemoryStore, recorded: Recorded) -> None:
         store["applied"].append(recorded.offset)
 
+    def apply_all(self, store: MemoryStore, recorded: Sequence[Recorded]) -> None:
+        for one in recorded:
+            self.apply(store, one)
+
 
 def applied(reading: Reading[Any]) -> list[int]:
     return list(reading.store["applied"])

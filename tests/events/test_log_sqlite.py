@@ -18,7 +18,7 @@ from oscd.errors import StartRefused, Unavailable
 from oscd.events.codec import genesis_digest
 from oscd.events.event import ORIGIN_BEGAN, Draft, EventRef, Recorded
 from oscd.events.log import Reading, Writing
-from oscd.events.sqlite import schema
+from oscd.events.sqlite import schema, transaction
 from oscd.events.sqlite.claim import NodeClaim
 from oscd.events.sqlite.file import KeptOpen, LogFile, Room, WriteLock
 from oscd.events.sqlite.log import SqliteLog
@@ -47,6 +47,10 @@ class Noted:
 
     def apply(self, store: sqlite3.Connection, recorded: Recorded) -> None:
         store.execute("INSERT INTO applied VALUES (?)", (recorded.offset,))
+
+    def apply_all(self, store: sqlite3.Connection, recorded: Sequence[Recorded]) -> None:
+        for one in recorded:
+            self.apply(store, one)
 
 
 def applied(reading: Reading[Any]) -> list[int]:
@@ -270,6 +274,43 @@ async def test_without_room_only_deletes_pass(tmp_path: Path, room: Room, reason
     await log.write(lambda writing: writing.append([draft("delete", ciphertext=None)]), size=0)
     assert await log.read(lambda reading: reading.head()) == 1
     await log.close()
+
+
+@pytest.mark.parametrize("free", [False, True])
+async def test_a_write_needs_room_by_its_size(tmp_path: Path, free: bool) -> None:
+    """A write that would take the log past a limit is refused before it runs; a small one still passes."""
+    disk = os.statvfs(tmp_path)
+    left = 2**30
+    log = open_log(
+        tmp_path / "log.db",
+        SteppedClock(),
+        Room(min_free_bytes=disk.f_bavail * disk.f_frsize - left) if free else Room(max_log_bytes=left),
+    )
+    ran: list[int] = []
+    with pytest.raises(Unavailable, match="OSC_M"):
+        await log.write(lambda _: ran.append(1), size=left)
+    assert ran == []
+    await append(log, draft("small"))
+    await log.close()
+
+
+async def test_a_write_of_many_pages_is_one_write(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events are taken a page at a time, each page reaches the projections, and all of them end in one commit."""
+    monkeypatch.setattr(transaction, "APPEND_PAGE", 3)
+    head_at: list[int] = []
+
+    def run(writing: Writing[sqlite3.Connection]) -> list[int]:
+        def coming() -> Iterator[Draft]:
+            for n in range(8):
+                head_at.append(writing.head())
+                yield draft(f"k{n}")
+
+        writing.append_many(coming(), 8)
+        return applied(writing)
+
+    assert await log.write(run, size=100) == list(range(1, 9))
+    assert head_at == [0, 0, 0, 3, 3, 3, 6, 6]
+    assert [r.event.last_seq for r in await every_event(log)] == [8] * 8
 
 
 async def test_a_command_that_has_not_begun_in_time_never_runs(tmp_path: Path) -> None:

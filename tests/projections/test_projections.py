@@ -139,6 +139,23 @@ def test_telling_an_event_twice_changes_nothing(orders: tuple[list[Event], list[
     twice.close()
 
 
+@given(two_orders(), st.lists(st.integers(1, 6)))
+def test_events_applied_together_leave_what_one_after_the_other_does(
+    orders: tuple[list[Event], list[Event]], pages: list[int]
+) -> None:
+    """Invariant 3: every table is the same byte for byte, however the events are cut into pages."""
+    one_by_one, together = projected(orders[0]), projected([])
+    left = recorded_events(orders[0])
+    for size in [*pages, len(left)]:
+        SqliteProjections().apply_all(together, left[:size])
+        left = left[size:]
+    for table in TABLES:
+        everything = f"SELECT * FROM {table} ORDER BY 1, 2"
+        assert together.execute(everything).fetchall() == one_by_one.execute(everything).fetchall()
+    one_by_one.close()
+    together.close()
+
+
 @given(steps)
 def test_a_replay_rebuilds_every_table(history: list[Step]) -> None:
     """Invariant 3: replaying the log from empty gives every projection byte for byte."""

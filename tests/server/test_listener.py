@@ -186,7 +186,7 @@ def test_oversized_head_gets_431(loop_factory: LoopFactory) -> None:
     app = App()
     with serving(app, Limits(10), loop_factory) as served:
         client = served.connect()
-        client.sendall(b"GET / HTTP/1.1\r\nhost: t\r\nx-big: " + b"a" * 40_000)
+        client.sendall(b"GET / HTTP/1.1\r\nhost: t\r\nx-big: " + b"a" * 80_000)
         assert read_to_end(client).startswith(b"HTTP/1.1 431 ")
     assert not app.begun.is_set()
 

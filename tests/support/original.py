@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from base64 import urlsafe_b64encode
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
@@ -70,6 +70,40 @@ def fernet(user_key: str, salt: bytes = SALT) -> Fernet:
 def seal(user_key: str, value: object) -> str:
     """A value as the original stores it."""
     return fernet(user_key).encrypt(json.dumps(value).encode()).decode()
+
+
+def backup(
+    password: str,
+    configurations: Iterable[Any],
+    *,
+    salt: bytes = bytes(32),
+    cipher: Fernet | None = None,
+    **more: object,
+) -> str:
+    """`backup_data` as the original makes it.
+
+    Args:
+        configurations: The entries, as they shall stand in it.
+        cipher: Of this password and salt, for tests that stretch them in another way.
+        more: Members of the document that it shall have instead.
+    """
+    entries = list(configurations)
+    document = {
+        "version": "2.2.0",
+        "backup_id": "backup-1767225600",
+        "backup_timestamp": "2026-01-01T00:00:00.000000Z",
+        "total_keys": len(entries),
+        "configurations": entries,
+    }
+    return sealed_backup(json.dumps(document | more).encode(), password, salt, cipher)
+
+
+def sealed_backup(
+    document: bytes, password: str, salt: bytes = bytes(32), cipher: Fernet | None = None
+) -> str:
+    """Any document, sealed as the original seals a backup."""
+    token = (cipher or fernet(password, salt)).encrypt(document)
+    return b64encode(salt + token).decode()
 
 
 def make_original(directory: Path, rows: Iterable[Stored], *, table: str = TABLE) -> Path:

@@ -24,6 +24,8 @@ MAX_QUEUED = 4096
 BEGIN_SECONDS = 5.0
 # A job that has begun is given up only where the disk hangs; whether it was done is then not known.
 END_SECONDS = 10.0
+# A large write (an import) gets longer, by what it adds. Here it is some 40 MB/s, so this is a slow disk's pace.
+SLOWEST_BYTES_PER_SECOND = 2 * 1024 * 1024
 
 
 class Job:
@@ -119,7 +121,8 @@ class Batcher:
             job.error = Unavailable(f"Nothing was changed: the log was busy for {self._begin_seconds:g} s.")
             job.deliver()
         else:
-            asyncio.get_running_loop().call_later(END_SECONDS, _abandon, job)
+            seconds = END_SECONDS + job.size / SLOWEST_BYTES_PER_SECOND
+            asyncio.get_running_loop().call_later(seconds, _abandon, job)
 
     async def _serve(self) -> None:
         while self._queue or not self._closing:

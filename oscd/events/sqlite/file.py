@@ -123,13 +123,19 @@ class LogFile:
             and self.lock in (None, inode_of(self.lock_path))
         )
 
-    def lack_of_room(self, room: Room) -> str | None:
-        """Why the log must not grow now, or None where it may."""
+    def lack_of_room(self, room: Room, adding: int = 0) -> str | None:
+        """Why the log must not grow now, or None where it may.
+
+        Args:
+            adding: By how many bytes.
+        """
         disk = os.statvfs(self.path)
-        if disk.f_bavail * disk.f_frsize < room.min_free_bytes:
-            return f"the disk of the log has less than {room.min_free_bytes} bytes free (OSC_MIN_FREE_BYTES)"
-        if room.max_log_bytes is not None and self.size() >= room.max_log_bytes:
-            return f"the log has reached {room.max_log_bytes} bytes (OSC_MAX_LOG_BYTES)"
+        # What is added stands in the write-ahead log and, after a checkpoint, in the database as well. Where nothing
+        # has to stay free, the disk itself tells that it is full.
+        if room.min_free_bytes and disk.f_bavail * disk.f_frsize - 2 * adding < room.min_free_bytes:
+            return f"the disk of the log would have less than {room.min_free_bytes} bytes free (OSC_MIN_FREE_BYTES)"
+        if room.max_log_bytes is not None and self.size() + adding >= room.max_log_bytes:
+            return f"the log would reach {room.max_log_bytes} bytes (OSC_MAX_LOG_BYTES)"
         return None
 
     def size(self) -> int:

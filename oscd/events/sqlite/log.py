@@ -144,7 +144,7 @@ class SqliteLog:
         begun = time.perf_counter()
         with self._lock.held():
             self.file.require_in_place()
-            lack = self.file.lack_of_room(self._room)
+            lack = self.file.lack_of_room(self._room, sum(job.size for job in jobs))
             connection.execute("BEGIN IMMEDIATE")
             try:
                 writing = self._begin(connection)

@@ -6,8 +6,9 @@ Must not begin, commit or lock (the writer does), nor touch a projection's table
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from oscd.events import codec
@@ -20,6 +21,8 @@ from oscd.events.sqlite.schema import read_meta, write_meta
 
 # A page of events ends past this many bytes of bodies, whatever number was asked for.
 MAX_PAGE_BYTES = 4 * 1024 * 1024
+# Events of one write that are in memory at a time, and reach the projections together.
+APPEND_PAGE = 500
 
 _EVENT = '"offset", header, body, events.digest, previous, entry_id'
 
@@ -198,15 +201,37 @@ class SqliteWriting(SqliteReading):
 
     def append(self, drafts: Sequence[Draft]) -> Sequence[Recorded]:
         """Append the events of one write, in order, and apply each to the projections."""
-        last_seq, last_entry_id = self.tip.seq + len(drafts), self.tip.last_entry_id
+        before = self.tip
+        recorded = self._append_page(drafts, before.seq + len(drafts))
+        self._note_tip(before)
+        return recorded
+
+    def append_many(self, drafts: Iterable[Draft], count: int) -> None:
+        """Append the events of one write, a page of them in memory.
+
+        Raises:
+            ValueError: There are not `count` of them.
+        """
+        before = self.tip
+        coming = iter(drafts)
+        while page := list(islice(coming, APPEND_PAGE)):
+            self._append_page(page, before.seq + count)
+        if self.tip.seq != before.seq + count:
+            raise ValueError(f"{self.tip.seq - before.seq} drafts were given for a write of {count}")
+        self._note_tip(before)
+
+    def _append_page(self, drafts: Sequence[Draft], last_seq: int) -> list[Recorded]:
         recorded = [self._append_one(draft, last_seq) for draft in drafts]
+        self._projections.apply_all(self.store, recorded)
+        return recorded
+
+    def _note_tip(self, before: Tip) -> None:
         self.store.execute(
             "UPDATE origins SET seq = ?, digest = ?, stamp = ? WHERE id = ?",
             (self.tip.seq, self.tip.digest, self.tip.origin_stamp, self._origin_id),
         )
-        if self.tip.last_entry_id != last_entry_id:
+        if self.tip.last_entry_id != before.last_entry_id:
             write_meta(self.store, "last_entry_id", self.tip.last_entry_id)
-        return recorded
 
     def _append_one(self, draft: Draft, last_seq: int) -> Recorded:
         tip = self.tip
@@ -238,7 +263,6 @@ class SqliteWriting(SqliteReading):
             greatest_stamp=max(tip.greatest_stamp, event.stamp),
             last_entry_id=max(tip.last_entry_id, recorded.entry_id or 0),
         )
-        self._projections.apply(self.store, recorded)
         return recorded
 
     def _met(self, event: Event) -> tuple[int | None, int | None]:

@@ -1,0 +1,81 @@
+"""Owns reading one entry of a backup: by the rules of a create, and with its times. Pure.
+
+Backups of OpenSecureConf 3.x are read as well as those made here: their times may lack an offset, and are UTC then.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import orjson
+
+from oscd.api import strict_json
+from oscd.api.backup_models import BackupEntry
+from oscd.api.validation import validate
+from oscd.backup.document import BackedUp, Failure
+from oscd.errors import FieldError, Invalid, RequestRefused
+from oscd.times import parse_rfc3339
+
+# What one character of a body may become in a backup that escapes whatever is not ASCII.
+_ESCAPED: Final = 6
+_MOST_SHOWN: Final = 255
+
+
+def judge(entry_json: bytes, most_bytes: int) -> BackedUp | Failure:
+    """Read the JSON of one entry; one that could not be created has failed, and says why.
+
+    Args:
+        most_bytes: What the body of a create may have.
+    """
+    try:
+        if len(entry_json) > most_bytes * _ESCAPED:
+            raise Invalid("The entry is larger than one may be (OSC_MAX_BODY_BYTES).")
+        entry = validate(BackupEntry, strict_json.parse(entry_json), "body")
+        value_json = orjson.dumps(entry.value)
+        if len(value_json) > most_bytes:
+            raise Invalid.field(("body", "value"), "is larger than one may be (OSC_MAX_BODY_BYTES)")
+        return BackedUp(
+            (entry.environment, entry.key),
+            entry.category,
+            value_json,
+            created_at=_time("created_at", entry.created_at),
+            updated_at=_time("updated_at", entry.updated_at),
+        )
+    except RequestRefused as refusal:
+        reason = refusal.detail
+    environment, key = _place(entry_json if len(entry_json) <= most_bytes * _ESCAPED else b"")
+    return Failure(environment, key, reason.replace("The body", "The entry", 1))
+
+
+def _time(name: str, text: str | None) -> int | None:
+    """µs since 1970.
+
+    Raises:
+        Invalid: It is no time, or is before 1970.
+    """
+    if text is None:
+        return None
+    for candidate in (text, f"{text}Z"):
+        try:
+            return parse_rfc3339(candidate)
+        except (ValueError, OverflowError):
+            continue
+    wrong = "must be a time from 1970 on such as 2026-01-31T12:00:00Z"
+    raise Invalid(f"{name}: {wrong}", [FieldError(("body", name), wrong)])
+
+
+def _place(entry_json: bytes) -> tuple[str | None, str | None]:
+    """Environment and key of an entry that was refused, as far as they can be told."""
+    try:
+        entry = json.loads(entry_json, parse_int=len, parse_float=len)
+    except (ValueError, RecursionError):
+        return None, None
+    if not isinstance(entry, dict):
+        return None, None
+    return _shown(entry.get("environment")), _shown(entry.get("key"))
+
+
+def _shown(name: Any) -> str | None:  # noqa: ANN401 - whatever JSON can say
+    # A half of a surrogate pair is one reason to be here, and cannot be written.
+    return name[:_MOST_SHOWN].encode("utf-8", "replace").decode() if isinstance(name, str) else None

@@ -1,0 +1,1 @@
+"""Backups under a password, and their import."""
