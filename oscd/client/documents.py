@@ -55,7 +55,7 @@ def items_of_json(text: str, environment: str | None) -> list[Item]:
     """Read a JSON document.
 
     Args:
-        environment: Where entries go that name none; None: each has to.
+        environment: Where all entries go, whatever the document says; None: each names its own.
 
     Raises:
         UsageRefused: It is no such document, holds what cannot be stored, or one entry twice.
@@ -134,7 +134,7 @@ def _listed(entry: object, where: str, environment: str | None) -> Item:
     category = entry.get("category")
     if "category" in entry and category is None:
         category = ""
-    found = entry.get("environment", environment)
+    found = environment or entry.get("environment")
     if found is None:
         raise UsageRefused(f"{where}: names no environment; say --environment")
     return item(entry["key"], found, category, entry["value"], where)

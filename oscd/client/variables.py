@@ -5,16 +5,17 @@ Must not read or write either. Every refusal names the entry and what to do abou
 
 from __future__ import annotations
 
+import json
 import re
 import string
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import orjson
-
+from oscd.api.strict_json import parse
 from oscd.client.errors import UsageRefused
 from oscd.client.guarded import is_own, why_guarded
+from oscd.errors import RequestRefused
 
 NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 """What POSIX calls a name (XBD 3.216): what a shell can set."""
@@ -52,9 +53,8 @@ class Naming:
         Raises:
             UsageRefused: That gives no name a shell can set, one of oscd's own, or one that is guarded.
         """
-        # Only ASCII is translated: `str.upper` would make two letters of one, or other letters.
-        name = key.removeprefix(self.prefix).lstrip("/").translate(_WRITTEN)
-        if not NAME.fullmatch(name):
+        name = self.spelt(key)
+        if name is None:
             raise UsageRefused(
                 f"{key!r} gives no name of a variable: after the prefix, accepted are A-Z a-z 0-9 _ / - . and blank, "
                 "no digit first; narrow the selection with --prefix or --category"
@@ -68,10 +68,16 @@ class Naming:
             )
         return name
 
+    def spelt(self, key: str) -> str | None:
+        """The name alone, whatever it may do; None where a shell could not set it."""
+        # Only ASCII is translated: `str.upper` would make two letters of one, or other letters.
+        name = key.removeprefix(self.prefix).lstrip("/").translate(_WRITTEN)
+        return name if NAME.fullmatch(name) else None
+
 
 def text_of(value: Any) -> str:  # noqa: ANN401 - whatever JSON can say
     """What a variable says: a string as it is, anything else as compact JSON."""
-    return value if isinstance(value, str) else orjson.dumps(value).decode()
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def value_of(text: str, before: Any) -> Any:  # noqa: ANN401 - whatever JSON can say
@@ -82,8 +88,8 @@ def value_of(text: str, before: Any) -> Any:  # noqa: ANN401 - whatever JSON can
     if isinstance(before, str):
         return text
     try:
-        read = orjson.loads(text)
-    except orjson.JSONDecodeError:
+        read = parse(text.encode())
+    except RequestRefused:
         return text
     return text if isinstance(read, str) else read
 

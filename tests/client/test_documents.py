@@ -88,6 +88,15 @@ def test_an_absent_category_is_not_an_empty_one(write: Write, read: Read) -> Non
     assert [item.category for item in read(write([said]), None)] == [None]
 
 
+@pytest.mark.parametrize(("write", "read"), BOTH, ids=NAMES)
+def test_a_given_environment_is_where_all_go(write: Write, read: Read) -> None:
+    """It beats what the document says, so an export of one environment can fill another."""
+    entries = [
+        {"key": key, "environment": environment, "value": 1} for key, environment in (("a", "x"), ("b", "y"))
+    ]
+    assert [item.environment for item in read(write(entries), "z")] == ["z", "z"]
+
+
 def test_a_mapping_is_parts_of_keys() -> None:
     """Its names are joined by slashes; lists, scalars and empty mappings are values, the environment is given."""
     text = "database:\n  host: localhost\n  ports: [1, 2]\n  options: {}\nflag: no\nday: 2020-01-01\n"
