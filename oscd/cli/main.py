@@ -10,23 +10,30 @@ import click
 
 from oscd import __version__
 from oscd.cli.config import show_config
+from oscd.cli.entries import get
 from oscd.cli.import_legacy import import_legacy
 from oscd.cli.offline import rebuild, verify
+from oscd.cli.outcome import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_STATUS
+from oscd.cli.sections import CALL, FILE, SERVE, Sections
 from oscd.errors import OscdError
 from oscd.server.settings import Settings, load_settings
 from oscd.server.start import start
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Sections, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_STATUS)
 @click.version_option(__version__, prog_name="oscd")
 def commands() -> None:
     """Encrypted, event-sourced configuration service.
 
-    Settings come from OSC_* variables or a .env file in the working directory; `oscd config` shows them.
+    A node's settings come from OSC_* variables or a .env file in the working directory; `oscd config` shows them.
+    What asks a node reads OSC_URL (http://127.0.0.1:9000), OSC_USER_KEY_FILE or OSC_USER_KEY, OSC_API_KEY_FILE or
+    OSC_API_KEY, OSC_CLIENT_CA_CERTS, and OSC_ACTOR (who you are, for the history) from the environment alone.
+
+    Example: OSC_USER_KEY_FILE=key.txt oscd get database/password -e production
     """
 
 
-@commands.command()
+@click.command()
 def serve() -> None:
     """Serve a node until SIGTERM or Ctrl-C.
 
@@ -36,7 +43,7 @@ def serve() -> None:
     sys.exit(start(settings, warnings, Path.cwd()))
 
 
-@commands.command()
+@click.command()
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def config(*, as_json: bool) -> None:
     """Show the effective settings and where each comes from; secrets are masked.
@@ -47,19 +54,25 @@ def config(*, as_json: bool) -> None:
     click.echo(show_config(settings, warnings, as_json=as_json))
 
 
-commands.add_command(verify)
-commands.add_command(rebuild)
-commands.add_command(import_legacy)
-
-
 def _settings() -> tuple[Settings, list[str]]:
     return load_settings(os.environ, Path.cwd())
+
+
+commands.add(CALL, get)
+commands.add(SERVE, serve, config)
+commands.add(FILE, verify, rebuild, import_legacy)
 
 
 def main() -> None:
     """Run the command; an error of oscd is one line on standard error and exit status 1."""
     try:
-        commands(prog_name="oscd")
+        sys.exit(commands.main(prog_name="oscd", standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        # Ctrl-C, or the end of input at a question.
+        sys.exit(EXIT_INTERRUPTED)
     except OscdError as error:
         click.echo(f"oscd: {error}", err=True)
-        sys.exit(1)
+        sys.exit(EXIT_FAILED)

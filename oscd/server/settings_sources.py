@@ -18,7 +18,17 @@ from oscd.errors import StartRefused
 
 PREFIX = "OSC_"
 # Read by oscd's own client side and by people's scripts around it, so no mistake beside a server.
-CLIENT_NAMES = frozenset({"OSC_URL", "OSC_USER_KEY", "OSC_USER_KEY_FILE"})
+CLIENT_NAMES = frozenset(
+    {
+        "OSC_URL",
+        "OSC_USER_KEY",
+        "OSC_USER_KEY_FILE",
+        "OSC_ACTOR",
+        "OSC_CLIENT_CA_CERTS",
+        "OSC_CLIENT_CERTFILE",
+        "OSC_CLIENT_KEYFILE",
+    }
+)
 _MOST_SECRET_BYTES = 65_536
 
 

@@ -1,0 +1,1 @@
+"""The client side of oscd: calls any node over HTTP. See DESIGN.md."""

@@ -1,0 +1,119 @@
+"""Every error of the client side, as one tree of two families.
+
+    ClientError
+    ├── LocalError             the node has refused nothing
+    │   ├── UsageRefused           what was given cannot be used; nothing was sent
+    │   ├── Unreachable            no connection, no trust in it, cut off, or silence
+    │   └── AnswerUnreadable       what answers does not speak as a node does
+    └── Refusal                the node's own answer: its status and its `detail`
+        ├── AccessRefused          401, 403
+        ├── EntryMissing           404
+        ├── Conflict               412, and 400 where the entry already exists
+        └── NodeUnavailable        429, 502, 503, 504: a later try may succeed
+
+Owns: the tree, and which answer is which error. Must not hold a key, a value or a request: whoever raises one of
+these outside `except` makes sure that no exception of the HTTP library, which holds the request, rides along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from oscd.errors import OscdError
+
+
+class ClientError(OscdError):
+    """Root of the tree; `str()` of it is a sentence for a person.
+
+    Attributes:
+        kind: One word for machines; it stays the same for ever.
+    """
+
+    kind: ClassVar[str]
+
+
+class LocalError(ClientError):
+    """Found out on this side."""
+
+
+class UsageRefused(LocalError):
+    """An option, a variable or a file cannot be used; nothing was sent."""
+
+    kind = "usage"
+
+
+class Unreachable(LocalError):
+    """There was no whole answer."""
+
+    kind = "unreachable"
+
+
+class AnswerUnreadable(LocalError):
+    """There was an answer, but not one of a node of oscd."""
+
+    kind = "unreadable"
+
+
+class Refusal(ClientError):
+    """A node answered no.
+
+    Attributes:
+        status: The HTTP status.
+        detail: The node's sentence.
+        fields: A sentence for each wrong field, where several were.
+    """
+
+    kind = "refused"
+
+    def __init__(self, status: int, detail: str, fields: Sequence[str] = ()) -> None:
+        super().__init__("; ".join([detail, *fields]))
+        self.status = status
+        self.detail = detail
+        self.fields = tuple(fields)
+
+
+class AccessRefused(Refusal):
+    """The API key or the user key is missing or wrong."""
+
+    kind = "not_authorized"
+
+
+class EntryMissing(Refusal):
+    """There is no such entry, or version of it."""
+
+    kind = "not_found"
+
+
+class Conflict(Refusal):
+    """The entry is not in the state the caller named."""
+
+    kind = "conflict"
+
+
+class NodeUnavailable(Refusal):
+    """The node, or what stands before it, cannot answer now."""
+
+    kind = "unavailable"
+
+
+_BY_STATUS: dict[int, type[Refusal]] = {
+    401: AccessRefused,
+    403: AccessRefused,
+    404: EntryMissing,
+    412: Conflict,
+    429: NodeUnavailable,
+    502: NodeUnavailable,
+    503: NodeUnavailable,
+    504: NodeUnavailable,
+}
+
+
+def refusal(status: int, detail: str, fields: Sequence[str] = ()) -> Refusal:
+    """The error that an answer is."""
+    kind = _BY_STATUS.get(status, Refusal)
+    if (
+        status == 400 and "already exists" in detail
+    ):  # contract §3: the published client goes by these words too
+        kind = Conflict
+    return kind(status, detail, fields)
