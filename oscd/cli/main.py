@@ -11,6 +11,9 @@ import click
 from oscd import __version__
 from oscd.cli.config import show_config
 from oscd.cli.entries import get
+from oscd.cli.execute import exec_
+from oscd.cli.export import export
+from oscd.cli.import_entries import import_entries
 from oscd.cli.import_legacy import import_legacy
 from oscd.cli.offline import rebuild, verify
 from oscd.cli.outcome import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_STATUS
@@ -58,7 +61,9 @@ def _settings() -> tuple[Settings, list[str]]:
     return load_settings(os.environ, Path.cwd())
 
 
-commands.add(CALL, get)
+# Whoever holds a command before `--` means it for that command.
+exec_.allow_interspersed_args = False
+commands.add(CALL, get, export, import_entries, exec_)
 commands.add(SERVE, serve, config)
 commands.add(FILE, verify, rebuild, import_legacy)
 

@@ -42,13 +42,22 @@ class Item:
 
 def json_text(entries: Iterable[Mapping[str, Any]]) -> str:
     """Entries as a JSON document, one a line so that two exports can be compared line by line."""
-    lines = ",\n".join(json.dumps(entry, ensure_ascii=False, separators=(", ", ": ")) for entry in entries)
+    lines = ",\n".join(_line(entry) for entry in entries)
     return f"[\n{lines}\n]\n" if lines else "[]\n"
 
 
 def yaml_text(entries: Iterable[Mapping[str, Any]]) -> str:
-    """Entries as a YAML document."""
-    return dump_yaml([dict(entry) for entry in entries])
+    """Entries as a YAML document.
+
+    Raises:
+        UsageRefused: One holds half a surrogate pair, which YAML cannot say.
+    """
+    text = dump_yaml([dict(entry) for entry in entries])
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageRefused("a value holds half a surrogate pair, which YAML cannot say; JSON can") from None
+    return text
 
 
 def items_of_json(text: str, environment: str | None) -> list[Item]:
@@ -126,6 +135,15 @@ def unique(items: list[Item]) -> list[Item]:
             raise UsageRefused(f"{each.key!r} in {each.environment!r} comes twice")
         seen.add((each.environment, each.key))
     return items
+
+
+def _line(entry: Mapping[str, Any]) -> str:
+    line = json.dumps(entry, ensure_ascii=False)
+    try:
+        line.encode()
+    except UnicodeEncodeError:  # half a surrogate pair, from an entry taken over from OpenSecureConf
+        return json.dumps(entry)
+    return line
 
 
 def _listed(entry: object, where: str, environment: str | None) -> Item:

@@ -40,7 +40,7 @@ def environment_of(
     """
     environment = {name: text for name, text in inherited.items() if _is_handed_on(name, clean=clean)}
     for variable in variables:
-        name, text = variable.name.encode(), variable.text.encode("utf-8", "surrogatepass")
+        name, text = variable.name.encode(), variable.text.encode()
         size = len(name) + len(text) + 2
         if sys.platform == "linux" and size > LONGEST_STRING:
             raise UsageRefused(

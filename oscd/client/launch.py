@@ -36,9 +36,9 @@ def become(command: list[str], environment: dict[bytes, bytes] | None = None) ->
     restore_signals()
     try:
         if environment is None:
-            os.execvp(command[0], command)
+            os.execvp(command[0], command)  # noqa: S606 - it is what this is for
         else:
-            os.execvpe(command[0], command, environment)
+            os.execvpe(command[0], command, environment)  # noqa: S606 - as above
     except (FileNotFoundError, NotADirectoryError):
         return _tell(command[0], "command not found", NOT_FOUND)
     except (OSError, ValueError) as error:

@@ -105,7 +105,18 @@ def variables(entries: Iterable[tuple[str, Any]], naming: Naming) -> list[Variab
         name, text = naming.name_of(key), text_of(value)
         if name in made:
             raise UsageRefused(f"{made[name].key!r} and {key!r} would both be {name}")
-        if "\0" in text:
-            raise UsageRefused(f"{key!r} holds a NUL character, which no variable can")
+        if "\0" in text or not _is_whole(text):
+            raise UsageRefused(
+                f"{key!r} holds a NUL character or half a surrogate pair, which no variable can"
+            )
         made[name] = Variable(name, text, key)
     return list(made.values())
+
+
+def _is_whole(text: str) -> bool:
+    """Whether it can be written as UTF-8; what was taken over from OpenSecureConf may not."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
