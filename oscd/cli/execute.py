@@ -72,14 +72,13 @@ def exec_(
         require_room(made, command)
         return made
 
+    # Not closed: an exec closes its connections, and a follower has them to the end.
     service = session.service()
     entries = {entry.key: entry.value for entry in service.entries(filters)}
     if not entries:
         _tell(f"warning: no entry of {environment!r} matches, or the user key opens none")
     if not watch:
-        first = make(entries)
-        service.close()
-        sys.exit(become([*command], first))
+        sys.exit(become([*command], make(entries)))
     _require_signals()
     follower = Follower(service, filters, _tell)
     supervision = Supervision(

@@ -182,7 +182,7 @@ class Supervision:
 
 
 def _stop() -> None:
-    """Stop as SIGTSTP does, so that a shell sees its job stop; where nobody could continue us, the kernel does not."""
+    """Stop as SIGTSTP does, so that a shell sees its job stop; not where the kernel finds no shell to continue us."""
     os.kill(os.getpid(), signal.SIGTSTP)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTSTP])
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTSTP])
