@@ -6,7 +6,7 @@ opens the entry (`node.py`), because authorization is shown by decrypting and by
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from oscd.errors import AlreadyExists, NotFound, PreconditionFailed
 from oscd.events.event import Body, Draft, EventRef, EventType
@@ -41,6 +41,15 @@ class Preconditions:
     def creates(self) -> bool:
         """Whether the caller wants the entry to be new: `If-None-Match: *`, and no `If-Match` that contradicts."""
         return self.if_match is None and self.if_none_match is not None and "*" in self.if_none_match
+
+    def require_absent(self) -> None:
+        """Check them against an entry that does not exist.
+
+        Raises:
+            PreconditionFailed: One does not hold; nothing may be changed.
+        """
+        if self.if_match is not None:
+            raise PreconditionFailed("If-Match: there is no such entry now.")
 
     def require(self, entry: Entry) -> None:
         """Check them against an entry that exists.
@@ -99,7 +108,23 @@ class Delete:
     preconditions: Preconditions
 
 
-Command = Create | Update | Delete
+@dataclass(frozen=True, slots=True)
+class Rollback:
+    """Give an entry the value and category of an older version, sealed anew; a deleted one begins a new life.
+
+    Attributes:
+        category: The version's; None where it had none.
+    """
+
+    environment: str
+    key: str
+    category: str | None
+    sealed: Sealed
+    caller: Caller
+    preconditions: Preconditions
+
+
+Command = Create | Update | Delete | Rollback
 
 
 def not_found(environment: str, key: str) -> NotFound:
@@ -132,6 +157,8 @@ def decide(command: Command, current: Entry | None) -> Draft:
         PreconditionFailed: The entry is not in the state the caller named.
     """
     live = current if current is not None and not current.deleted else None
+    if isinstance(command, Rollback):
+        return _rolled_back(command, live, None if current is None else current.winner)
     creates = isinstance(command, Update) and command.preconditions.creates
     refuse_early(type(command), command.environment, command.key, exists=live is not None, creates=creates)
     replaces = None if current is None else current.winner
@@ -145,7 +172,15 @@ def decide(command: Command, current: Entry | None) -> Draft:
     return _updated(command, live)
 
 
-def _created(command: Create | Update, replaces: EventRef | None) -> Draft:
+def _rolled_back(command: Rollback, live: Entry | None, replaces: EventRef | None) -> Draft:
+    if live is None:
+        command.preconditions.require_absent()
+        return _created(command, replaces)
+    command.preconditions.require(live)
+    return replace(_updated(command, live), category=command.category)
+
+
+def _created(command: Create | Update | Rollback, replaces: EventRef | None) -> Draft:
     sealed = command.sealed
     return Draft(
         type=EventType.CREATED,
@@ -161,7 +196,7 @@ def _created(command: Create | Update, replaces: EventRef | None) -> Draft:
     )
 
 
-def _updated(command: Update, current: Entry) -> Draft:
+def _updated(command: Update | Rollback, current: Entry) -> Draft:
     sealed = command.sealed
     return Draft(
         type=EventType.UPDATED,

@@ -1,8 +1,9 @@
-"""Owns lists: pages of entries in (environment, key) order, all as they stood at one offset.
+"""Owns lists: pages of entries in (environment, key) order, all as they stood at one position.
 
 A long list is read page by page, each in a short view of its own, so no read transaction outlives a page or
 waits on a client (invariant 10). Entries that changed after the cut are looked up in the log as of the cut:
-the tombstones in the entry table make sure that none is missed. Must not know a cipher's workings.
+the tombstones in the entry table make sure that none is missed. A list of the past is no other case: more entries
+have changed since. Must not know a cipher's workings.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ import sqlite3
 from dataclasses import dataclass
 
 from oscd.events.cipher import Cipher
+from oscd.events.cut import Cut
 from oscd.events.event import Body
 from oscd.events.keyring import KeyRing
 from oscd.events.log import EventLog, Reading
+from oscd.events.position import Position
+from oscd.moment import Moment, cut_at
 from oscd.projections import sqlite as projections
 from oscd.projections.entry import Entry, entry_after
+from oscd.times import microseconds_now
 from oscd.values import Opened, Uncounted, ValueCounts, open_each
 
 START = ("", "")
@@ -46,17 +51,21 @@ class Page:
 
     Attributes:
         found: Entries that match, with the bodies that hold their values.
-        upto: The offset the list is cut at.
+        cut: What the list is of.
         next_after: Where the next page begins; None at the end. A page may be empty and not the last.
     """
 
     found: list[tuple[Entry, Body | None]]
-    upto: int
+    cut: Cut
     next_after: tuple[str, str] | None
 
 
 class Listing:
-    """One list for one caller: cut at one offset and opened with one derived key, however many pages it has."""
+    """One list for one caller: cut at one position and opened with one derived key, however many pages it has.
+
+    Args:
+        moment: Where it is cut; None: at the head that the first page meets.
+    """
 
     def __init__(
         self,
@@ -65,6 +74,7 @@ class Listing:
         filters: Filters,
         user_key: str,
         counts: ValueCounts | None = None,
+        moment: Moment | None = None,
     ) -> None:
         self._log = log
         self._keyring = keyring
@@ -72,7 +82,14 @@ class Listing:
         self._user_key = user_key
         self._counts = counts or Uncounted()
         self._cipher: Cipher | None = None
-        self._upto: int | None = None
+        self._moment = moment
+        self._cut: Cut | None = None
+
+    @property
+    def position(self) -> Position:
+        """Where it is cut. Known once a page was read."""
+        assert self._cut is not None
+        return self._cut.position
 
     async def page(
         self, after: tuple[str, str], most_entries: int, most_bytes: int
@@ -84,6 +101,7 @@ class Listing:
             most_entries, most_bytes: Entries, and bytes of ciphertext, to look at.
 
         Raises:
+            MomentUnknown: It cannot be cut there; only the first page tells.
             TooManyRequests, Unavailable: Not now. Only the first page needs a key derived.
         """
         cipher = self._cipher or self._keyring.recall(self._user_key)
@@ -95,7 +113,6 @@ class Listing:
             cipher = await self._keyring.derive(self._user_key)
         self._cipher = cipher
         page = await self._read(after, (most_entries, most_bytes), cipher.key_id)
-        self._upto = page.upto
         opened = await open_each(cipher, page.found)
         if opened:
             self._counts.opened(len(opened))
@@ -105,32 +122,38 @@ class Listing:
     async def _read(
         self, after: tuple[str, str], bounds: tuple[int, int], key_id: bytes | None = None
     ) -> Page:
-        return await self._log.read(
-            lambda reading: entries_of_page(reading, self._filters, after, self._upto, bounds, key_id=key_id),
-            size=LARGE_READ_BYTES,
-        )
+        def run(reading: Reading[sqlite3.Connection]) -> Page:
+            cut = self._cut or self._first_cut(reading)
+            return entries_of_page(reading, self._filters, after, cut, bounds, key_id=key_id)
+
+        page = await self._log.read(run, size=LARGE_READ_BYTES)
+        self._cut = page.cut
+        return page
+
+    def _first_cut(self, reading: Reading[sqlite3.Connection]) -> Cut:
+        if self._moment is None:
+            return reading.cut_at_head()
+        return cut_at(reading, self._moment, microseconds_now())
 
 
 def entries_of_page(
     reading: Reading[sqlite3.Connection],
     filters: Filters,
     after: tuple[str, str],
-    upto: int | None,
+    cut: Cut,
     bounds: tuple[int, int],
     *,
     key_id: bytes | None = None,
     with_bodies: bool = True,
 ) -> Page:
-    """The entries past `after` that match, as they stood at offset `upto`.
+    """The entries past `after` that match, as they stood at the cut.
 
     Args:
         after: `(environment, key)` where the page before ended; `START` at first.
-        upto: None cuts the list at the head.
         bounds: Most entries, and most bytes of ciphertext past which the page ends.
         key_id: Only entries of this key, or of no known key; None: of any.
         with_bodies: Whether to read what holds their values.
     """
-    cut = reading.head() if upto is None else upto
     most_entries, most_bytes = bounds
     found: list[tuple[Entry, Body | None]] = []
     size = 0
@@ -141,7 +164,7 @@ def entries_of_page(
         place = (current.environment, current.key)
         if filters.environment is not None and not _has_prefix(current, filters):
             break  # Keys are in order: no later one can begin with the prefix.
-        entry = current if current.offset <= cut else _as_of(reading, current, cut)
+        entry = current if cut.covers(current.winner) else _as_of(reading, current, cut)
         if entry is not None and _matches(entry, filters, key_id):
             body = reading.body_at(entry.offset) if with_bodies else None
             found.append((entry, body))
@@ -151,7 +174,7 @@ def entries_of_page(
     return Page(found, cut, None)
 
 
-def _as_of(reading: Reading[sqlite3.Connection], current: Entry, cut: int) -> Entry | None:
+def _as_of(reading: Reading[sqlite3.Connection], current: Entry, cut: Cut) -> Entry | None:
     recorded = reading.winner(current.environment, current.key, cut)
     return None if recorded is None else entry_after(recorded)
 

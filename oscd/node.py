@@ -16,6 +16,7 @@ from oscd.commands import (
     Create,
     Delete,
     Preconditions,
+    Rollback,
     Update,
     decide,
     not_found,
@@ -23,15 +24,20 @@ from oscd.commands import (
 )
 from oscd.errors import Unavailable
 from oscd.events.cipher import EVENT_ID_BYTES, Cipher
-from oscd.events.event import Body
+from oscd.events.event import Body, EventType
 from oscd.events.keyring import KeyRing
-from oscd.events.log import EventLog, Reading, Writing, covers
+from oscd.events.log import EventLog, MicrosecondClock, Reading, Writing, covers
 from oscd.events.position import Position
 from oscd.feed.bell import Bell, until
+from oscd.feed.frame import StreamFilter
+from oscd.history.trail import Trail, trail
+from oscd.history.versions import History
 from oscd.listing import LARGE_READ_BYTES, Filters, Listing
+from oscd.moment import Moment, cut_at
 from oscd.projections import sqlite as projections
 from oscd.projections.entry import Entry, entry_after
 from oscd.projections.statistics import Statistics
+from oscd.times import microseconds_now
 from oscd.values import (
     Opened,
     TooLargeInTransaction,
@@ -60,6 +66,22 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """An entry as it stood at a position, opened."""
+
+    opened: Opened
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a rollback left, and the value it restored."""
+
+    written: Written
+    value_json: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Extent:
     """What the log holds: the offset of its last event, and how many entries live."""
 
@@ -77,11 +99,13 @@ class Node:
         bell: Bell,
         *,
         counts: ValueCounts | None = None,
+        clock: MicrosecondClock = microseconds_now,
     ) -> None:
         self._log = log
         self._bell = bell
         self._counts = counts or Uncounted()
         self._keyring = keyring
+        self._clock = clock
         self._position_waiters = 0
 
     async def read(self, environment: str, key: str, user_key: str) -> Opened:
@@ -93,11 +117,22 @@ class Node:
             TooManyRequests, Unavailable: Not now.
         """
         entry, body = await self._log.read(lambda reading: _stored(reading, environment, key))
-        cipher = self._keyring.recall(user_key) or await self._keyring.derive(user_key)
-        value_json = await open_value(cipher, entry, body)
-        self._keyring.remember(user_key, cipher)
-        self._counts.opened()
-        return Opened(entry, value_json)
+        return await self._open(user_key, entry, body)
+
+    async def read_at(self, environment: str, key: str, user_key: str, moment: Moment) -> Found:
+        """The entry as it stood at a moment, opened.
+
+        Raises:
+            MomentUnknown: This log cannot tell.
+            NotFound: There was no such entry.
+            NotAuthorized: The key does not open what it was.
+            TooManyRequests, Unavailable: Not now.
+        """
+        now = self._clock()
+        entry, body, position = await self._log.read(
+            lambda reading: _stored_at(reading, environment, key, moment, now)
+        )
+        return Found(await self._open(user_key, entry, body), position)
 
     async def create(
         self,
@@ -157,9 +192,48 @@ class Node:
         command = Delete(environment, key, event_id, cipher.key_id, caller, preconditions)
         return await self._write(command, cipher, user_key)
 
-    def list(self, filters: Filters, user_key: str) -> Listing:
-        """The entries the key opens, to be read page by page."""
-        return Listing(self._log, self._keyring, filters, user_key, self._counts)
+    async def rollback(
+        self,
+        environment: str,
+        key: str,
+        wanted: int | Position,
+        user_key: str,
+        caller: Caller,
+        preconditions: Preconditions,
+    ) -> Restored:
+        """Give an entry an older version again; see `oscd.history.versions.History.to_restore` for which.
+
+        Raises:
+            NotFound, MomentUnknown: There is no such version.
+            NotAuthorized: The key does not open both the version and the entry as it is now.
+            PreconditionFailed: The entry is not in the state the caller named.
+            TooManyRequests, Unavailable: Not now; nothing was changed.
+        """
+        recorded = await self.history(environment, key).to_restore(wanted)
+        cipher = self._keyring.recall(user_key) or await self._keyring.derive(user_key)
+        value_json = await open_value(cipher, entry_after(recorded), recorded.body)
+        sealed = await seal_value(cipher, environment, key, value_json)
+        command = Rollback(environment, key, recorded.event.category, sealed, caller, preconditions)
+        written = await self._write(command, cipher, user_key)
+        self._counts.opened()
+        return Restored(written, value_json)
+
+    def list(self, filters: Filters, user_key: str, moment: Moment | None = None) -> Listing:
+        """The entries the key opens, to be read page by page, as they stand or stood at a moment."""
+        return Listing(self._log, self._keyring, filters, user_key, self._counts, moment)
+
+    def history(self, environment: str, key: str, user_key: str | None = None) -> History:
+        """The versions of an entry, to be read page by page, with the values that the key opens."""
+        return History(self._log, self._keyring, environment, key, user_key, self._counts)
+
+    async def trail(self, after: Position, wanted: StreamFilter, limit: int) -> Trail:
+        """The events past a position, whoever wrote them.
+
+        Raises:
+            MomentUnknown: This log does not hold what the position covers.
+            Unavailable: Not now.
+        """
+        return await trail(self._log, after, wanted, limit)
 
     async def statistics(self) -> Statistics:
         """How many entries there are, whoever owns them.
@@ -195,6 +269,14 @@ class Node:
                 raise Unavailable("X-OSC-After: this node does not have that position yet.")
         finally:
             self._position_waiters -= 1
+
+    async def _open(self, user_key: str, entry: Entry, body: Body | None) -> Opened:
+        """Open an entry for a caller, whose key is then remembered."""
+        cipher = self._keyring.recall(user_key) or await self._keyring.derive(user_key)
+        value_json = await open_value(cipher, entry, body)
+        self._keyring.remember(user_key, cipher)
+        self._counts.opened()
+        return Opened(entry, value_json)
 
     async def _covers(self, position: Position) -> bool:
         return await self._log.read(lambda reading: covers(reading, position))
@@ -251,3 +333,13 @@ def _stored(reading: Reading[sqlite3.Connection], environment: str, key: str) ->
     if entry is None:
         raise not_found(environment, key)
     return entry, reading.body_at(entry.offset)
+
+
+def _stored_at(
+    reading: Reading[sqlite3.Connection], environment: str, key: str, moment: Moment, now: int
+) -> tuple[Entry, Body | None, Position]:
+    cut = cut_at(reading, moment, now)
+    recorded = reading.winner(environment, key, cut)
+    if recorded is None or recorded.event.type == EventType.DELETED:
+        raise not_found(environment, key)
+    return entry_after(recorded), recorded.body, cut.position

@@ -1,10 +1,35 @@
-"""Owns times as text. Must not read a clock."""
+"""Owns times: as text, and the clock that tells them."""
 
 from __future__ import annotations
 
+import re
+import time
 from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_RFC3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+\- ][0-9]{2}:[0-9]{2})"
+)
+
+
+def microseconds_now() -> int:
+    """µs since 1970, by this machine's clock."""
+    return time.time_ns() // 1000
+
+
+def parse_rfc3339(text: str) -> int:
+    """µs since 1970 of a time in RFC 3339, with its offset; digits past microseconds are dropped.
+
+    Raises:
+        ValueError: It is no such time, or is before 1970.
+    """
+    if not _RFC3339.fullmatch(text):
+        raise ValueError("not a time in RFC 3339")
+    # Python reads a T only; a space is what a URL makes of a plus sign that was not encoded.
+    since = datetime.fromisoformat(f"{text[:10]}T{text[11:].replace(' ', '+')}".upper()) - _EPOCH
+    if since < timedelta(0):
+        raise ValueError("a time before 1970")
+    return since // timedelta(microseconds=1)
 
 
 def rfc3339(microseconds: int) -> str:

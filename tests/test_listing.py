@@ -17,6 +17,7 @@ from oscd.events.sqlite import schema
 from oscd.events.sqlite.transaction import SqliteReading, SqliteWriting
 from oscd.listing import START, Filters, entries_of_page
 from oscd.projections.sqlite import SqliteProjections
+from tests.support.cuts import cut_covering
 
 # Few names, so that histories meet; with what SQL, sorting or prefixes might trip over.
 NAMES = ["%", "A", "_", "a", "a%", "a/", "aa", "é", "\uffff", "\U0001f512"]
@@ -136,18 +137,18 @@ def test_pages_are_the_state_at_the_cut(
         disturbances = iter(during)
         found: list[tuple[tuple[str, str], bytes]] = []
         after: tuple[str, str] | None = START
-        upto: int | None = None
+        at = SqliteReading(connection).cut_at_head()
         pages = 0
         while after is not None:
-            page = entries_of_page(SqliteReading(connection), filters, after, upto, bounds, key_id=owner)
+            page = entries_of_page(SqliteReading(connection), filters, after, at, bounds, key_id=owner)
             assert len(page.found) <= bounds[0]
-            assert page.upto == cut
+            assert page.cut == at
             assert page.next_after is None or page.next_after > after
             for entry, body in page.found:
                 assert body is not None
                 assert body.ciphertext is not None
                 found.append(((entry.environment, entry.key), body.ciphertext))
-            after, upto, pages = page.next_after, page.upto, pages + 1
+            after, pages = page.next_after, pages + 1
             for step in next(disturbances, ()):
                 history.take(step)
         assert found == expected(history.states[cut], filters, owner)
@@ -157,21 +158,23 @@ def test_pages_are_the_state_at_the_cut(
 
 @settings(max_examples=100, deadline=None)
 @given(history=histories, data=st.data(), filters=filters)
-def test_any_earlier_offset_can_be_listed(
+def test_any_earlier_position_can_be_listed(
     history: list[tuple[tuple[str, str], str, str | None, bytes | None]],
     data: st.DataObject,
     filters: Filters,
 ) -> None:
-    """A list cut at any offset of the past is what replaying the log up to there gives."""
+    """A list cut at any position of the past is what replaying the log up to there gives."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         replayed = History(connection)
         for step in history:
             replayed.take(step)
         cut = data.draw(st.integers(0, len(replayed.states) - 1))
+        reading = SqliteReading(connection)
+        at = cut_covering(reading.events(0, cut) if cut else [])
         found: list[tuple[tuple[str, str], bytes]] = []
         after: tuple[str, str] | None = START
         while after is not None:
-            page = entries_of_page(SqliteReading(connection), filters, after, cut, (2, 1000))
+            page = entries_of_page(reading, filters, after, at, (2, 1000))
             found += [((e.environment, e.key), (body and body.ciphertext) or b"") for e, body in page.found]
             after = page.next_after
         assert found == expected(replayed.states[cut], filters, None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -15,6 +15,9 @@ from oscd.api.problems import problem_body, problem_headers
 from oscd.errors import RequestRefused
 from oscd.projections.entry import Entry
 from oscd.times import rfc3339
+
+# One value may be far larger than a part; the layers below copy what they are given, so they get it in slices.
+SLICE_BYTES = 64 * 1024
 
 _DOT_SEGMENTS = frozenset({".", ".."})
 
@@ -33,6 +36,26 @@ def json_answer(
     if not store:
         sent.add(*NO_STORE)
     return Response(body, status, headers=sent)
+
+
+def json_stream(parts: AsyncIterator[bytes], method: str, headers: Mapping[str, str]) -> Response:
+    """An answer of JSON that is made while it is sent.
+
+    Args:
+        parts: Pulled one at a time, as the client takes them. What is raised in between ends the connection without
+            the answer's end.
+    """
+    response = Response(b"" if method == "HEAD" else _slices(parts), 200, headers=dict(headers))
+    response.headers["Content-Type"] = "application/json"
+    response.headers.pop("Content-Length", None)  # Of a HEAD; a GET here has none either.
+    response.timeout = None  # A long answer is bounded part by part, by the edge, and not as a whole.
+    return response
+
+
+async def _slices(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for part in parts:
+        for begin in range(0, len(part), SLICE_BYTES):
+            yield part[begin : begin + SLICE_BYTES]
 
 
 def not_modified(headers: Mapping[str, str]) -> Response:

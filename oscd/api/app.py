@@ -17,6 +17,7 @@ from oscd.api.configs import Configs
 from oscd.api.edge import Edge, RequestLog, held_back
 from oscd.api.exchange import Exchange, Network
 from oscd.api.guard import Guard
+from oscd.api.history import Past
 from oscd.api.metrics import Metrics
 from oscd.api.openapi import Operation
 from oscd.api.service import Documentation, Probe, Readiness, Service
@@ -114,6 +115,7 @@ def _routes(parts: Parts, rules: EdgeRules, version: str) -> list[tuple[Operatio
         *Service(parts.node, Readiness(parts.probe), version).routes(),
         *Metrics(parts.exposition).routes(),
         *Configs(parts.node).routes(),
+        *Past(parts.node, rules.limits.min_user_key_length).routes(),
         *streams.routes(),
     ]
     return [*documented, *Documentation([operation for operation, _ in documented], version).routes()]

@@ -34,7 +34,7 @@ BODY_SECONDS = 30
 MAX_ACTOR = 255
 INLINE_PARSE_BYTES = 64 * 1024
 LARGE_AT_ONCE = 2
-_KEY_PREFIX = b"/configs/"
+_KEY = "{key}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ Handler = Callable[[Call], Awaitable[Response]]
 
 
 class KeyConverter(BaseConverter):
-    """Whatever follows `/configs/`: slashes, nothing, anything. `decode_path_key` judges the raw bytes."""
+    """Whatever follows: slashes, nothing, anything. `decode_path_key` judges the raw bytes."""
 
     part_isolating = False
     regex = "(?s:.*)"
@@ -95,7 +95,7 @@ def bind(
     Args:
         large_bodies: Held while a large body is parsed; the same for all operations of an application.
     """
-    rule = operation.path.replace("{key}", "<key:key>")
+    rule = operation.path.replace(_KEY, "<key:key>")
 
     async def serve(key: str = "") -> Response:
         exchange: Exchange = request.scope["oscd"]  # type: ignore[typeddict-item]
@@ -118,7 +118,7 @@ async def _read(
         if operation.body is None
         else await _understand(operation.body, data or _no_body(operation), large_bodies)
     )
-    key = _path_key(request.scope["raw_path"]) if "{key}" in operation.path else ""
+    key = _path_key(request.scope["raw_path"], operation.path) if operation.path.endswith(_KEY) else ""
     return Call(
         exchange=exchange,
         method=request.method,
@@ -192,10 +192,11 @@ def _require_json(exchange: Exchange) -> None:
         raise UnsupportedMedia("Content-Encoding: bodies are taken uncompressed only.")
 
 
-def _path_key(raw_path: bytes) -> str:
-    if not raw_path.startswith(_KEY_PREFIX):
+def _path_key(raw_path: bytes, template: str) -> str:
+    prefix = template.removesuffix(_KEY).encode("ascii")
+    if not raw_path.startswith(prefix):
         raise NotFound("There is nothing at this path; /docs lists what there is.")
-    return decode_path_key(raw_path.removeprefix(_KEY_PREFIX))
+    return decode_path_key(raw_path.removeprefix(prefix))
 
 
 def _position(exchange: Exchange) -> Position | None:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
 import orjson
 from quart import Response
 
-from oscd.api.answers import entry_json, entry_location, json_answer, not_modified
+from oscd.api.answers import entry_json, entry_location, json_answer, json_stream, not_modified
 from oscd.api.call import Call, Handler
 from oscd.api.conditions import entity_tag, preconditions_of
 from oscd.api.models import (
@@ -27,6 +27,7 @@ from oscd.api.models import (
     EnvironmentQuery,
     ListQuery,
 )
+from oscd.api.moments import known_moment, moment_of
 from oscd.api.openapi import Answer, Operation
 from oscd.errors import (
     AlreadyExists,
@@ -42,21 +43,22 @@ from oscd.errors import (
     UnsupportedMedia,
 )
 from oscd.listing import START, Filters, Listing
+from oscd.moment import Moment
 from oscd.node import Node, Written
 from oscd.values import Opened
 
 # One part of a streamed list: what a client that reads nothing can make the node hold, several times over.
 PART_ENTRIES = 200
 PART_BYTES = 32 * 1024
-# One value may be far larger than a part; the layers below copy what they are given, so they get it in slices.
-SLICE_BYTES = 64 * 1024
 # A page asked for by `limit` ends early past this, and says where the next begins.
 PAGE_BYTES = 256 * 1024
 # Nor does a request walk through more views than this, where next to nothing matches.
 PAGE_VIEWS = 20
 
+POSITION = "X-OSC-Position"
+
 _ANSWER_HEADERS = ("ETag", "X-Request-ID")
-_WRITE_HEADERS = (*_ANSWER_HEADERS, "X-OSC-Position")
+_WRITE_HEADERS = (*_ANSWER_HEADERS, POSITION)
 _GUARDS = (Forbidden, NotAuthorized, Invalid, TooManyRequests, Unavailable)
 _BODY_REFUSALS = (BadRequest, BodyTooLarge, UnsupportedMedia)
 
@@ -76,7 +78,7 @@ READ = Operation(
     "/configs/{key}",
     "Read an entry",
     {
-        200: Answer("The entry; with its times where `mode=full`", EntryShort, _ANSWER_HEADERS),
+        200: Answer("The entry; with its times where `mode=full`", EntryShort, _WRITE_HEADERS),
         304: Answer("Not changed", None, ("ETag",)),
     },
     query=EntryQuery,
@@ -104,7 +106,7 @@ DELETE = Operation(
     "DELETE",
     "/configs/{key}",
     "Delete an entry",
-    {200: Answer("Deleted", DeleteAnswer, ("X-OSC-Position", "X-Request-ID"))},
+    {200: Answer("Deleted", DeleteAnswer, (POSITION, "X-Request-ID"))},
     query=EnvironmentQuery,
     headers=("If-Match", "X-Actor", "X-Request-ID"),
     refusals=(*_GUARDS, BadRequest, NotFound, PreconditionFailed),
@@ -117,7 +119,10 @@ LIST = Operation(
     "List the entries the user key opens, by environment and key",
     {
         200: Answer(
-            "The entries; with their times where `mode=full`", EntryShort, ("Link", "X-Request-ID"), many=True
+            "The entries; with their times where `mode=full`",
+            EntryShort,
+            ("Link", POSITION, "X-Request-ID"),
+            many=True,
         )
     },
     query=ListQuery,
@@ -155,13 +160,23 @@ class Configs:
     async def read(self, call: Call) -> Response:
         """`GET /configs/{key}`."""
         query = call.query_as(EntryQuery)
+        moment = moment_of(query.at)
         unless = preconditions_of(call.exchange).if_none_match
         await self._wait(call)
-        opened = await self.node.read(query.environment, call.key, call.user_key)
-        headers = {"ETag": entity_tag(opened.entry)}
+        opened, headers = await self._read(query.environment, call, moment)
+        headers["ETag"] = entity_tag(opened.entry)
         if unless is not None and unless & {opened.entry.tag, "*"}:
             return not_modified(headers)
         return json_answer(entry_json(opened.entry, opened.value_json, query.mode), 200, headers, store=False)
+
+    async def _read(
+        self, environment: str, call: Call, moment: Moment | None
+    ) -> tuple[Opened, dict[str, str]]:
+        if moment is None:
+            return await self.node.read(environment, call.key, call.user_key), {}
+        with known_moment():
+            found = await self.node.read_at(environment, call.key, call.user_key, moment)
+        return found.opened, {POSITION: found.position.encode()}
 
     async def update(self, call: Call) -> Response:
         """`PUT /configs/{key}`."""
@@ -184,26 +199,23 @@ class Configs:
             environment, call.key, call.user_key, call.caller, preconditions_of(call.exchange)
         )
         message = DeleteAnswer(message=f"Configuration '{call.key}' deleted successfully")
-        return json_answer(
-            orjson.dumps(message.model_dump()), headers={"X-OSC-Position": written.position.encode()}
-        )
+        return json_answer(orjson.dumps(message.model_dump()), headers={POSITION: written.position.encode()})
 
     async def list(self, call: Call) -> Response:
         """`GET /configs`."""
         query = call.query_as(ListQuery)
         start = _cursor(query.cursor)
         await self._wait(call)
-        listing = self.node.list(_filters(query), call.user_key)
+        moment = moment_of(query.at)
+        listing = self.node.list(_filters(query), call.user_key, moment)
         if query.limit is not None:
-            return await _one_page(listing, query, start, query.limit)
+            with known_moment():
+                return await _one_page(listing, query, start, query.limit)
         # The first part is read before the status goes out, so that a refusal is still one.
-        first = await listing.page(start, PART_ENTRIES, PART_BYTES)
-        parts = _parts(listing, first, _to_json(query)) if call.method != "HEAD" else b""
-        response = Response(parts, 200, content_type="application/json")
-        response.headers.pop("Content-Length", None)  # Of a HEAD; a GET here has none either.
-        response.headers["Cache-Control"] = "no-store"
-        response.timeout = None  # A long list is bounded part by part, by the edge, and not as a whole.
-        return response
+        with known_moment():
+            first = await listing.page(start, PART_ENTRIES, PART_BYTES)
+        headers = {"Cache-Control": "no-store"} | _position_of(listing, query)
+        return json_stream(_parts(listing, first, _to_json(query)), call.method, headers)
 
     async def _wait(self, call: Call) -> None:
         if call.after is not None:
@@ -222,8 +234,7 @@ async def _parts(
         if opened:
             part = separator + b",".join(map(to_json, opened))
             opened = []  # While a slow client takes the part, nothing else of it shall be held.
-            for begin in range(0, len(part), SLICE_BYTES):
-                yield part[begin : begin + SLICE_BYTES]
+            yield part
             separator = b","
         if after is None:
             break
@@ -243,7 +254,9 @@ async def _one_page(
         found += opened
         size += sum(len(one.value_json) for one in opened)
     body = b"[" + b",".join(map(_to_json(query), found)) + b"]"
-    headers = {} if after is None else {"Link": _link(query, after)}
+    headers = _position_of(listing, query)
+    if after is not None:
+        headers["Link"] = _link(query, after, headers)
     return json_answer(body, headers=headers, store=False)
 
 
@@ -272,9 +285,16 @@ def _cursor(text: str | None) -> tuple[str, str]:
     raise Invalid.field(("query", "cursor"), "is not a cursor; take it from the Link header")
 
 
-def _link(query: ListQuery, after: tuple[str, str]) -> str:
+def _position_of(listing: Listing, query: ListQuery) -> dict[str, str]:
+    return {} if query.at is None else {POSITION: listing.position.encode()}
+
+
+def _link(query: ListQuery, after: tuple[str, str], headers: Mapping[str, str]) -> str:
     cursor = urlsafe_b64encode(orjson.dumps(after)).decode("ascii")
     parameters = query.model_dump(exclude_none=True, exclude_defaults=True) | {"cursor": cursor}
+    if POSITION in headers:
+        # The next page is of the same events, where a time might have got more of them by then.
+        parameters["at"] = headers[POSITION]
     return f'</configs?{urlencode(parameters)}>; rel="next"'
 
 
@@ -282,7 +302,7 @@ def _written(written: Written, value_json: bytes) -> Response:
     entry = written.entry
     headers = {
         "ETag": entity_tag(entry),
-        "X-OSC-Position": written.position.encode(),
+        POSITION: written.position.encode(),
     }
     created = entry.version == 1
     if created:

@@ -21,18 +21,19 @@ MAX_TICKET_SECONDS: Final = 24 * 3600
 _NO_CONTROL: Final = r"^[^\x00-\x1f\x7f-\x9f]*$"
 
 
-def _none_if_empty(text: object) -> object:
+def none_if_empty(text: object) -> object:
+    """Take an empty text for none."""
     return None if text == "" else text
 
 
-def _number_if_decimal(text: object) -> object:
+def number_if_decimal(text: object) -> object:
     """Turn a query parameter into its number; text that is none stays text, and the type refuses it."""
     if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) <= 9:
         return int(text)
     return text
 
 
-def _boolean_if_word(text: object) -> object:
+def boolean_if_word(text: object) -> object:
     """Turn a query parameter into its truth; text that is neither word stays text, and the type refuses it."""
     return {"true": True, "false": False}.get(text, text) if isinstance(text, str) else text
 
@@ -53,20 +54,22 @@ Time = Annotated[
 Count = Annotated[int, Field(ge=0)]
 
 
-class _Request(BaseModel):
+class RequestModel(BaseModel):
+    """What a client sends."""
+
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True, hide_input_in_errors=True)
 
 
-class EntryCreate(_Request):
+class EntryCreate(RequestModel):
     """Body of `POST /configs`. No category: absent, null or empty."""
 
     key: Key
     value: Value
     environment: Environment
-    category: Annotated[Category | None, AfterValidator(_none_if_empty)] = None
+    category: Annotated[Category | None, AfterValidator(none_if_empty)] = None
 
 
-class EntryUpdate(_Request):
+class EntryUpdate(RequestModel):
     """Body of `PUT /configs/{key}`. Category: None (absent or null) keeps the old one, empty removes it."""
 
     value: Value
@@ -77,13 +80,22 @@ ValueBody = EntryCreate | EntryUpdate
 """The bodies that hold a value."""
 
 
-class KeyPath(_Request):
-    """The path after `/configs/`."""
+class KeyPath(RequestModel):
+    """The end of a path that names an entry."""
 
     key: Key
 
 
-class EnvironmentQuery(_Request):
+At = Annotated[
+    Annotated[str, Field(max_length=4096)] | None,
+    Field(
+        description="As of then: a position, which always means the same events, or a time in RFC 3339",
+        examples=["2026-01-31T12:00:00Z"],
+    ),
+]
+
+
+class EnvironmentQuery(RequestModel):
     """Query of a call on one entry."""
 
     environment: Environment
@@ -93,18 +105,20 @@ class EntryQuery(EnvironmentQuery):
     """Query of `GET /configs/{key}`."""
 
     mode: Mode = "short"
+    at: At = None
 
 
-class ListQuery(_Request):
+class ListQuery(RequestModel):
     """Query of `GET /configs`; what is absent matches everything."""
 
     category: Category | None = None
     environment: Environment | None = None
     prefix: Annotated[Prefix | None, Field(description="Literal beginning of the key")] = None
     mode: Mode = "short"
+    at: At = None
     limit: Annotated[
         Annotated[int, Field(ge=1, le=MAX_LIMIT)] | None,
-        BeforeValidator(_number_if_decimal),
+        BeforeValidator(number_if_decimal),
         Field(description="Entries on this page; without it the answer has all"),
     ] = None
     cursor: Annotated[
@@ -113,12 +127,12 @@ class ListQuery(_Request):
     ] = None
 
 
-class StreamFilterQuery(_Request):
+class StreamFilterQuery(RequestModel):
     """What a stream is to be told of; what is absent matches everything."""
 
-    key: Annotated[Key | None, BeforeValidator(_none_if_empty)] = None
-    environment: Annotated[Environment | None, BeforeValidator(_none_if_empty)] = None
-    category: Annotated[Category | None, BeforeValidator(_none_if_empty)] = None
+    key: Annotated[Key | None, BeforeValidator(none_if_empty)] = None
+    environment: Annotated[Environment | None, BeforeValidator(none_if_empty)] = None
+    category: Annotated[Category | None, BeforeValidator(none_if_empty)] = None
 
 
 class StreamQuery(StreamFilterQuery):
@@ -132,7 +146,7 @@ class StreamQuery(StreamFilterQuery):
         Field(alias="from", description="`snapshot`: first the matching entries as they stand"),
     ] = None
     values: Annotated[
-        bool, BeforeValidator(_boolean_if_word), Field(description="With the values that X-User-Key opens")
+        bool, BeforeValidator(boolean_if_word), Field(description="With the values that X-User-Key opens")
     ] = False
     ticket: Annotated[
         str | None, Field(description="From `POST /sse/tickets`; stands for X-API-Key here, and only here")

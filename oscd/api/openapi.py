@@ -90,7 +90,9 @@ _RESPONSE_HEADERS: Final[Mapping[str, _Header]] = {
     "Link": _Header('`rel="next"`: the page after this one'),
     "Retry-After": _Header("Seconds after which a retry may succeed", {"type": "integer"}),
     "WWW-Authenticate": _Header("The header that would hold the right key"),
-    "X-OSC-Position": _Header("Where the log stands after this write; see `X-OSC-After`"),
+    "X-OSC-Position": _Header(
+        "Where the log stands after this write (see `X-OSC-After`), or what an answer `at=` a moment is of"
+    ),
     "X-Request-ID": _Header("Names this request in the log"),
 }
 

@@ -19,7 +19,18 @@ from oscd.errors import Forbidden, Invalid, NotFound, Unavailable
 from oscd.node import Node
 
 NAME = "OpenSecureConf API"
-FEATURES = ("encrypted-values", "event-log", "compare-and-swap", "pagination", "read-your-writes", "streams")
+FEATURES = (
+    "encrypted-values",
+    "event-log",
+    "compare-and-swap",
+    "pagination",
+    "read-your-writes",
+    "streams",
+    "history",
+    "point-in-time",
+    "rollback",
+    "backup",
+)
 UNCATEGORIZED = "uncategorized"
 # How long one look at the log serves every probe of this worker.
 PROBE_SECONDS = 1.0

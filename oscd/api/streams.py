@@ -42,10 +42,9 @@ from oscd.feed.frame import StreamFilter
 from oscd.metrics.exposition import Exposition
 from oscd.streams import sse
 from oscd.streams.registry import Registry, Report
-from oscd.streams.subscription import now_microseconds
 from oscd.streams.terms import Wanted
 from oscd.streams.ticket import Tickets, credential
-from oscd.times import rfc3339
+from oscd.times import microseconds_now, rfc3339
 
 FILTERS = ("key", "environment", "category")
 
@@ -211,7 +210,7 @@ class Streams:
 
     async def subscriptions(self, _call: Call) -> Response:
         """`GET /sse/subscriptions`."""
-        seen, now = await self.registry.seen(), now_microseconds()
+        seen, now = await self.registry.seen(), microseconds_now()
         document = [
             {
                 "subscription_id": stream.subscription_id,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import click
@@ -18,6 +17,7 @@ from oscd.legacy.source import LegacyDatabase, Survey
 from oscd.legacy.takeover import take_over
 from oscd.server.process import harden_process
 from oscd.server.settings import Settings, load_settings
+from oscd.times import microseconds_now
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -44,7 +44,7 @@ def import_legacy(*, database: Path, salt_file: Path, dry_run: bool, merge: bool
     settings, warnings = load_settings(os.environ, Path.cwd())
     choices = Choices(merge, skip_invalid)
     salt = read_salt(salt_file)
-    now = time.time_ns() // 1000
+    now = microseconds_now()
     with LegacyDatabase(database) as source:
         survey = source.survey(now)
         require_acceptable(survey, choices)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from oscd.events.cut import Cut
 from oscd.events.event import Body, Change, Draft, Event, Origin, Recorded
 from oscd.events.position import Position, mark
 
@@ -86,8 +87,34 @@ class Reading(Protocol[StoreOut]):
         None where there is no such event, its body was removed, or it has more than `at_most` bytes.
         """
 
-    def winner(self, environment: str, key: str, upto: int) -> Recorded | None:
-        """The greatest-stamped event of an entry among those with `offset <= upto`."""
+    def winner(self, environment: str, key: str, cut: Cut) -> Recorded | None:
+        """The greatest-stamped event of an entry among those the cut covers."""
+
+    def versions(
+        self, environment: str, key: str, cut: Cut, before: Event | None, limit: int
+    ) -> Sequence[tuple[int, Event]]:
+        """The events of an entry that the cut covers with their offsets, the greatest-stamped first.
+
+        Args:
+            before: Only those of less precedence than this one; None: all.
+            limit: How many at most.
+        """
+
+    def cut_at_head(self) -> Cut:
+        """What covers every event of this log."""
+
+    def cut_of(self, position: Position) -> Cut | None:
+        """What a position covers; None where this log does not hold all of it, or holds other events."""
+
+    def cut_upto(self, stamp: int) -> Cut:
+        """What covers the events stamped up to then, without a write whose last event is stamped later."""
+
+    def cut_naming(self, event: Event) -> Cut:
+        """What covers an event, the rest of its write, and what stands before it in precedence.
+
+        Of the entry's events that the cut covers, the event itself is the winner: no write has two events of one
+        entry.
+        """
 
 
 class Writing(Reading[StoreOut], Protocol[StoreOut]):

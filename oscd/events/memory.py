@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from oscd.events import codec
+from oscd.events.cut import Cut
 from oscd.events.event import Body, Change, Draft, Event, Origin, Recorded, life_number
-from oscd.events.log import Found, MicrosecondClock, Projections, Reading, Writing
+from oscd.events.log import Found, MicrosecondClock, Projections, Reading, Writing, covers
 from oscd.events.position import Position, mark
 
 Result = TypeVar("Result")
@@ -92,17 +93,68 @@ class MemoryReading:
         is_too_large = at_most is not None and body is not None and len(codec.encode_body(body)) > at_most
         return None if is_too_large else body
 
-    def winner(self, environment: str, key: str, upto: int) -> Recorded | None:
-        """The greatest-stamped event of an entry among those with `offset <= upto`."""
-        return max(
-            (
+    def winner(self, environment: str, key: str, cut: Cut) -> Recorded | None:
+        """The greatest-stamped event of an entry among those the cut covers."""
+        return next(iter(self._of_entry(environment, key, cut)), None)
+
+    def versions(
+        self, environment: str, key: str, cut: Cut, before: Event | None, limit: int
+    ) -> Sequence[tuple[int, Event]]:
+        """The events of an entry that the cut covers with their offsets, the greatest-stamped first."""
+        found = [(r.offset, r.event) for r in self._of_entry(environment, key, cut)]
+        return [
+            (offset, event)
+            for offset, event in found
+            if before is None or event.precedence < before.precedence
+        ][:limit]
+
+    def _of_entry(self, environment: str, key: str, cut: Cut) -> list[Recorded]:
+        found = (r for r in self._state.recorded if (r.event.environment, r.event.key) == (environment, key))
+        covered = (r for r in found if cut.covers(r.event.ref))
+        return sorted(covered, key=lambda r: r.event.precedence, reverse=True)
+
+    def cut_at_head(self) -> Cut:
+        """What covers every event of this log."""
+        return _cut(self._state.recorded)
+
+    def cut_of(self, position: Position) -> Cut | None:
+        """What a position covers; None where this log does not hold all of it, or holds other events."""
+        if not covers(self, position):
+            return None
+        cut = Cut(position, {})
+        return Cut(position, _cut([r for r in self._state.recorded if cut.covers(r.event.ref)]).stamps)
+
+    def cut_upto(self, stamp: int) -> Cut:
+        """What covers the events stamped up to then, without a write whose last event is stamped later."""
+        return _cut([r for r in self._state.recorded if self._end_of_write(r).stamp <= stamp])
+
+    def cut_naming(self, event: Event) -> Cut:
+        """What covers an event, the rest of its write, and what stands before it in precedence."""
+        own = (event.origin, event.last_seq)
+        return _cut(
+            [
                 r
-                for r in self._state.recorded[:upto]
-                if (r.event.environment, r.event.key) == (environment, key)
-            ),
-            key=lambda recorded: recorded.event.precedence,
-            default=None,
+                for r in self._state.recorded
+                if (
+                    r.event.seq <= own[1]
+                    if r.event.origin == own[0]
+                    else self._end_of_write(r).precedence < event.precedence
+                )
+            ]
         )
+
+    def _end_of_write(self, recorded: Recorded) -> Event:
+        end = (recorded.event.origin, recorded.event.last_seq)
+        return next(r.event for r in self._state.recorded if (r.event.origin, r.event.seq) == end)
+
+
+def _cut(covered: Sequence[Recorded]) -> Cut:
+    """The cut that covers these events; of each origin they are the first ones."""
+    lasts = {r.event.origin.incarnation: r for r in covered}
+    return Cut(
+        Position({name: mark(r.event.seq, r.digest) for name, r in lasts.items()}),
+        {name: r.event.stamp for name, r in lasts.items()},
+    )
 
 
 class MemoryWriting(MemoryReading):
@@ -133,7 +185,7 @@ class MemoryWriting(MemoryReading):
             body=body,
         )
         before = own[-1].digest if own else codec.genesis_digest(self.origin)
-        previous = self.winner(event.environment, event.key, self.head())
+        previous = self.winner(event.environment, event.key, self.cut_at_head())
         recorded = Recorded(
             offset=self.head() + 1,
             event=event,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import time
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -43,6 +42,7 @@ from oscd.server.tls import tls_context
 from oscd.streams.registry import Registry
 from oscd.streams.subscription import Feed
 from oscd.streams.ticket import Tickets, credential
+from oscd.times import microseconds_now
 
 _log = logging.getLogger("oscd.worker")
 
@@ -122,7 +122,7 @@ def _log_of(spec: WorkerSpec, counters: Counters, bell: Bell) -> SqliteLog:
         spec.file,
         origin=spec.origin,
         projections=SqliteProjections(),
-        clock=lambda: time.time_ns() // 1000,
+        clock=microseconds_now,
         room=Room(settings.min_free_bytes, settings.max_log_bytes),
         committed=committed,
     )

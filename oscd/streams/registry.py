@@ -21,8 +21,9 @@ from oscd.errors import Unavailable
 from oscd.events.event import EventType
 from oscd.feed.board import Board
 from oscd.streams import sse
-from oscd.streams.subscription import Feed, Subscription, now_microseconds
+from oscd.streams.subscription import Feed, Subscription
 from oscd.streams.terms import End, Wanted
+from oscd.times import microseconds_now
 
 _log = logging.getLogger("oscd.streams")
 
@@ -198,7 +199,7 @@ class Registry:
             self._reporting.cancel()
             self._reporting = None
         if self._sent:
-            self._last_sent_at = now_microseconds()
+            self._last_sent_at = microseconds_now()
         for kind, count in self._sent.items():
             self._counters.sent(kind, count)
         self._counters.kept_alive(self._kept_alive)

@@ -30,6 +30,7 @@ from oscd.streams import sse
 from oscd.streams.pulse import Pulse
 from oscd.streams.snapshot import entries_at
 from oscd.streams.terms import End, Reset, Wanted
+from oscd.times import microseconds_now
 from oscd.values import open_value
 
 _log = logging.getLogger("oscd.streams")
@@ -105,7 +106,7 @@ class Subscription:
     ) -> None:
         self.id = str(uuid.uuid4())
         self.wanted = wanted
-        self.created_at = now_microseconds()
+        self.created_at = microseconds_now()
         self.has_begun = False
         self.ending: End | None = None
         self._feed = feed
@@ -188,7 +189,7 @@ class Subscription:
     async def _opening(self) -> AsyncIterator[bytes]:
         least, most = RETRY_MILLISECONDS
         first = sse.opening(least + secrets.randbelow(most - least + 1))
-        yield first + sse.connected(self.id, self.wanted.filter, now_microseconds(), self._starts_at())
+        yield first + sse.connected(self.id, self.wanted.filter, microseconds_now(), self._starts_at())
 
     def _starts_at(self) -> str | None:
         """Where it starts, as `connected` says it: whoever is cut off right then comes back to the same start."""
@@ -243,7 +244,7 @@ class Subscription:
 
     async def _snapshot(self) -> AsyncIterator[bytes]:
         cut, wanted = self._place, self.wanted
-        async for page in entries_at(self._read, wanted.filter, cut.offset, wanted.cipher):
+        async for page in entries_at(self._read, wanted.filter, decode_position(cut.at), wanted.cipher):
             self._opened(sum(value is not None for _, value in page))
             if self.ending is not None:
                 return
@@ -345,7 +346,7 @@ class Subscription:
 
     def _keep_alive(self, at: str | None) -> bytes:
         self._account.kept_alive()
-        return sse.keep_alive(now_microseconds(), at)
+        return sse.keep_alive(microseconds_now(), at)
 
     async def _read(
         self, function: Callable[[Reading[sqlite3.Connection]], Result], size: int = 0
@@ -369,8 +370,3 @@ def _repeatable(resume: str | None) -> str | None:
     """What a reader asked to resume from, where it can be said back in an `id` without becoming anything else."""
     fits = resume is not None and resume.isascii() and resume.isprintable() and len(resume) <= MAX_ENCODED
     return resume if fits else None
-
-
-def now_microseconds() -> int:
-    """The time, in µs since 1970."""
-    return time.time_ns() // 1000

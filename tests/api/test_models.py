@@ -205,6 +205,7 @@ def test_a_list_without_filters_matches_everything() -> None:
         "environment": None,
         "prefix": None,
         "mode": "short",
+        "at": None,
         "limit": None,
         "cursor": None,
     }

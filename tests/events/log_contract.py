@@ -19,6 +19,7 @@ from oscd.events.codec import chain_digest, encode_header, genesis_digest
 from oscd.events.event import Body, Change, Draft, Event, EventRef, EventType, Origin, Recorded
 from oscd.events.log import EventLog, Found, Reading, Writing, covers, scan
 from oscd.events.position import Mark, Position
+from tests.support.cuts import cut_covering
 
 ORIGIN = Origin("node-a", "00112233445566aa")
 ELSEWHERE = Origin("node-b", "00112233445566bb")
@@ -194,8 +195,8 @@ class LogContract:
 
         await asyncio.gather(*(write_and_look(n) for n in range(20)))
 
-    async def test_winner_is_the_greatest_stamp_up_to_an_offset(self, log_under_test: LogUnderTest) -> None:
-        """The winner as of an offset ignores later events, and of earlier ones takes the greatest stamp."""
+    async def test_winner_is_the_greatest_stamp_a_cut_covers(self, log_under_test: LogUnderTest) -> None:
+        """The winner as of a cut ignores later events, and of earlier ones takes the greatest stamp."""
         log = log_under_test.log
         seed = random.randrange(2**32)
         print(f"seed {seed}")
@@ -208,7 +209,8 @@ class LogContract:
             for key in "abc":
                 candidates = [r for r in events[:upto] if r.event.key == key]
                 expected = max(candidates, key=lambda r: r.event.precedence, default=None)
-                found = await log.read(lambda reading, k=key, u=upto: reading.winner("prod", k, u))  # type: ignore[misc]
+                cut = cut_covering(events[:upto])
+                found = await log.read(lambda reading, k=key, c=cut: reading.winner("prod", k, c))  # type: ignore[misc]
                 assert found == expected
 
     async def test_a_position_covers_exactly_what_was_there(self, log_under_test: LogUnderTest) -> None:
@@ -226,6 +228,74 @@ class LogContract:
         foreign = Position({"ffffffffffffffff": mark})
         for unreachable in (ahead, forged, foreign):
             assert not await log.read(lambda reading, p=unreachable: covers(reading, p))  # type: ignore[misc]
+
+    async def test_cuts_cover_whole_writes_by_stamp(self, log_under_test: LogUnderTest) -> None:
+        """A cut covers what is stamped up to a time, or stands before an event, in whole writes of whichever log.
+
+        Positions of both cuts lead back to the same cuts; positions that this log does not hold lead to none.
+        """
+        log, clock = log_under_test.log, log_under_test.clock
+        seed = random.randrange(2**32)
+        print(f"seed {seed}")
+        chance = random.Random(seed)
+        for _ in range(12):
+            clock.now += chance.randrange(3)
+            keys = chance.sample("abcd", chance.randrange(1, 4))
+            if chance.random() < 0.5:
+                await append(log, *map(draft, keys))
+            else:
+                # Taken in late, so that stamps do not rise with offsets.
+                late = clock.now + chance.randrange(-3, 4)
+                await log_under_test.append_elsewhere([draft(key, stamp=late) for key in keys])
+        events = await every_event(log)
+        ends = {(r.event.origin, r.event.seq): r.event for r in events}
+        end_of = {r.offset: ends[r.event.origin, r.event.last_seq] for r in events}
+        stamps = sorted({r.event.stamp + step for r in events for step in (-1, 0)})
+        for stamp in stamps:
+            expected = cut_covering([r for r in events if end_of[r.offset].stamp <= stamp])
+            assert await log.read(lambda reading, s=stamp: reading.cut_upto(s)) == expected  # type: ignore[misc]
+        for named in events:
+            event = named.event
+            cut = await log.read(lambda reading, e=event: reading.cut_naming(e))  # type: ignore[misc]
+            assert cut == cut_covering(
+                [
+                    r
+                    for r in events
+                    if (r.event.origin, r.event.last_seq) == (event.origin, event.last_seq)
+                    or end_of[r.offset].precedence < event.precedence
+                ]
+            )
+            assert await log.read(lambda reading, e=event, c=cut: reading.winner("prod", e.key, c)) == named  # type: ignore[misc]
+            assert await log.read(lambda reading, c=cut: reading.cut_of(c.position)) == cut  # type: ignore[misc]
+        head = await log.read(lambda reading: reading.cut_at_head())
+        assert head == cut_covering(events)
+        incarnation, mark = next(iter(head.position.marks.items()))
+        for strange in (Mark(mark.seq + 1000, mark.check), Mark(mark.seq, b"\0\0\0\0")):
+            position = Position({incarnation: strange})
+            assert await log.read(lambda reading, p=position: reading.cut_of(p)) is None  # type: ignore[misc]
+
+    async def test_versions_are_read_backwards_page_by_page(self, log_under_test: LogUnderTest) -> None:
+        """The events of an entry that a cut covers come greatest first, and go on before any of them."""
+        log = log_under_test.log
+        for n in range(8):
+            await append(log, draft("a"), draft("b"))
+            await log_under_test.append_elsewhere([draft("a", stamp=log_under_test.clock.now - 5 + n)])
+        events = await every_event(log)
+        for upto in (len(events), 9):
+            cut = cut_covering(events[:upto])
+            expected = sorted(
+                (r for r in events[:upto] if r.event.key == "a"),
+                key=lambda r: r.event.precedence,
+                reverse=True,
+            )
+            found: list[tuple[int, Event]] = []
+            while True:
+                before = found[-1][1] if found else None
+                page = await log.read(lambda reading, c=cut, b=before: reading.versions("prod", "a", c, b, 3))  # type: ignore[misc]
+                if not page:
+                    break
+                found += page
+            assert found == [(r.offset, r.event) for r in expected]
 
     async def test_lives_of_an_entry_are_numbered(self, log_under_test: LogUnderTest) -> None:
         """An entry keeps its number through updates, loses it with a delete, and gets a new one after that."""

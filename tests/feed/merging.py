@@ -97,12 +97,14 @@ class MergingLog:
     def _type(self, kind: str, key: str) -> str:
         if kind == "other":
             return "incarnation_began"
-        winner = self.reading().winner("prod", key, len(self.recorded))
+        reading = self.reading()
+        winner = reading.winner("prod", key, reading.cut_at_head())
         is_live = winner is not None and winner.event.type != EventType.DELETED
         return kind if is_live else EventType.CREATED
 
     def _record(self, event: Event, digest: bytes) -> None:
-        previous = self.reading().winner(event.environment, event.key, len(self.recorded))
+        reading = self.reading()
+        previous = reading.winner(event.environment, event.key, reading.cut_at_head())
         self.recorded.append(
             Recorded(
                 len(self.recorded) + 1,

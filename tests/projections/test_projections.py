@@ -13,13 +13,14 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oscd.events.event import Event, EventType, Origin
+from oscd.events.event import Event, EventType, Origin, Recorded
 from oscd.events.log import scan
 from oscd.events.sqlite.prepare import reproject
 from oscd.events.sqlite.transaction import SqliteReading
 from oscd.projections import sqlite as projections
 from oscd.projections.sqlite import TABLES, SqliteProjections, Totals
 from tests.projections.history import Step, log_with, recorded_events, renumbered, steps
+from tests.support.cuts import cut_covering
 
 ORIGINS = [Origin("node-a", "aa" * 8), Origin("node-b", "bb" * 8), Origin("node-b", "cc" * 8)]
 
@@ -163,12 +164,14 @@ def test_every_event_can_be_looked_up_as_the_winner_of_its_time(history: list[St
         reading = SqliteReading(connection)
         replayed = sqlite3.connect(":memory:", isolation_level=None)
         SqliteProjections().create(replayed)
+        past: list[Recorded] = []
         for recorded in scan(reading):
             SqliteProjections().apply(replayed, recorded)
+            past.append(recorded)
             for environment in ("prod", "dev"):
                 for key in "abc":
                     then = projections.entry(replayed, environment, key)
-                    winner = reading.winner(environment, key, recorded.offset)
+                    winner = reading.winner(environment, key, cut_covering(past))
                     assert (then is None) == (winner is None)
                     if then is not None and winner is not None:
                         assert (then.offset, then.id) == (winner.offset, winner.entry_id)

@@ -36,8 +36,14 @@ def _create_log(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
+def _name_origins_by_entry(connection: sqlite3.Connection) -> None:
+    """Let the index itself tell which events of an entry a cut does not cover, without a look at each."""
+    connection.execute("DROP INDEX events_by_entry")
+    connection.execute("CREATE INDEX events_by_entry ON events (environment, key, stamp, origin)")
+
+
 # MIGRATIONS[n] takes a file of layout n to layout n + 1; layout 0 is an empty file.
-MIGRATIONS: tuple[Migration, ...] = (_create_log,)
+MIGRATIONS: tuple[Migration, ...] = (_create_log, _name_origins_by_entry)
 
 
 def migrate(connection: sqlite3.Connection, migrations: Sequence[Migration] = MIGRATIONS) -> None:

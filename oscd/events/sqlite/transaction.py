@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from oscd.events import codec
+from oscd.events.cut import Cut
 from oscd.events.event import Body, Change, Draft, Event, Origin, Recorded, life_number
 from oscd.events.log import Found, MicrosecondClock, Projections
 from oscd.events.position import Mark, Position, mark
+from oscd.events.sqlite import cuts
 from oscd.events.sqlite.schema import read_meta, write_meta
 
 # A page of events ends past this many bytes of bodies, whatever number was asked for.
@@ -110,10 +112,37 @@ class SqliteReading:
         ).fetchone()
         return None if row is None or row[0] is None else codec.decode_body(row[0])
 
-    def winner(self, environment: str, key: str, upto: int) -> Recorded | None:
-        """The greatest-stamped event of an entry among those with `offset <= upto`."""
-        row = self.store.execute(f"SELECT {_EVENT} {_FROM_WINNER}", (environment, key, upto)).fetchone()
+    def winner(self, environment: str, key: str, cut: Cut) -> Recorded | None:
+        """The greatest-stamped event of an entry among those the cut covers."""
+        row = self.store.execute(
+            *cuts.of_entry(self.store, _EVENT, environment, key, cut, limit=1)
+        ).fetchone()
         return None if row is None else _recorded(row)
+
+    def versions(
+        self, environment: str, key: str, cut: Cut, before: Event | None, limit: int
+    ) -> Sequence[tuple[int, Event]]:
+        """The events of an entry that the cut covers with their offsets, the greatest-stamped first."""
+        rows = self.store.execute(
+            *cuts.of_entry(self.store, '"offset", header', environment, key, cut, limit=limit, before=before)
+        )
+        return [(offset, codec.decode_header(header)) for offset, header in rows]
+
+    def cut_at_head(self) -> Cut:
+        """What covers every event of this log."""
+        return cuts.at_head(self.store)
+
+    def cut_of(self, position: Position) -> Cut | None:
+        """What a position covers; None where this log does not hold all of it, or holds other events."""
+        return cuts.of_position(self.store, position)
+
+    def cut_upto(self, stamp: int) -> Cut:
+        """What covers the events stamped up to then, without a write whose last event is stamped later."""
+        return cuts.upto(self.store, stamp)
+
+    def cut_naming(self, event: Event) -> Cut:
+        """What covers an event, the rest of its write, and what stands before it in precedence."""
+        return cuts.naming(self.store, event)
 
 
 @dataclass(frozen=True, slots=True)

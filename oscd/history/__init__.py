@@ -1,0 +1,1 @@
+"""Readers of the log's past: the versions of an entry, and the trail of events."""
