@@ -16,15 +16,15 @@ from tests.support.waiting import PATIENCE
 SERVER = """
 import os, signal, sys
 log = open(sys.argv[1], "a", buffering=1)
-def note(number, _frame):
-    log.write(f"got {signal.Signals(number).name}\\n")
-    if number == signal.SIGTERM and "stubborn" not in sys.argv:
-        sys.exit(int(os.environ.get("STATUS", "0")))
-for name in "SIGINT SIGTERM SIGHUP SIGQUIT SIGUSR1 SIGUSR2 SIGWINCH".split():
-    signal.signal(getattr(signal, name), note)
+names = "SIGINT SIGTERM SIGHUP SIGQUIT SIGUSR1 SIGUSR2 SIGWINCH"
+noted = {getattr(signal, name) for name in names.split()}
+signal.pthread_sigmask(signal.SIG_BLOCK, noted)
 log.write(f"start {os.getpid()} {os.environ.get('MARK', '-')}\\n")
 while True:
-    signal.pause()
+    got = signal.sigwait(noted)
+    log.write(f"got {got.name}\\n")
+    if got == signal.SIGTERM and "stubborn" not in sys.argv:
+        sys.exit(int(os.environ.get("STATUS", "0")))
 """
 """A command that notes its starts, with the value of MARK, and its signals; SIGTERM ends it unless it is stubborn."""
 

@@ -7,8 +7,9 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cli.calling import SERVER, caller, command
@@ -16,39 +17,43 @@ from tests.support.node import RunningNode
 from tests.support.waiting import PATIENCE, wait_until
 
 TAKE_TERMINAL = """
-import fcntl, os, termios
+import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-os.execvp("bash", ["bash", "--norc", "--noprofile", "-i"])
+os.execvp(sys.argv[1], sys.argv[1:])
 """
-"""Run by the leader of a new session: the terminal becomes its own, then a shell has it."""
+"""Run by the leader of a new session: the terminal becomes its own, then a command has it."""
 
 
 class Terminal:
-    """A terminal with an interactive bash on it."""
+    """A terminal with a command on it.
 
-    def __init__(self, descriptor: int) -> None:
+    Attributes:
+        pid: The command's process.
+    """
+
+    def __init__(self, pid: int, descriptor: int) -> None:
+        self.pid = pid
         self._descriptor = descriptor
         self._shown = b""
 
     def type(self, text: str) -> None:
         os.write(self._descriptor, text.encode())
 
-    def shows(self, text: str) -> bool:
-        """Whether it has shown a text, read as far as it goes."""
+    def await_text(self, text: str) -> None:
+        wait_until(lambda: self._shows(text), what=f"{text} on {self._shown!r}")
+        self._shown = b""
+
+    def _shows(self, text: str) -> bool:
         while select.select([self._descriptor], [], [], 0)[0]:
             self._shown += os.read(self._descriptor, 65536)
         return text.encode() in self._shown
 
-    def await_text(self, text: str) -> None:
-        wait_until(lambda: self.shows(text), what=f"{text} on {self._shown!r}")
-        self._shown = b""
-
 
 @contextmanager
-def terminal(environment: dict[str, str]) -> Iterator[Terminal]:
+def terminal(arguments: Sequence[str], environment: dict[str, str]) -> Iterator[Terminal]:
     ours, theirs = os.openpty()
-    shell = subprocess.Popen(
-        [sys.executable, "-c", TAKE_TERMINAL],
+    process = subprocess.Popen(
+        [sys.executable, "-c", TAKE_TERMINAL, *arguments],
         env=environment,
         stdin=theirs,
         stdout=theirs,
@@ -57,45 +62,71 @@ def terminal(environment: dict[str, str]) -> Iterator[Terminal]:
     )
     os.close(theirs)
     try:
-        yield Terminal(ours)
+        yield Terminal(process.pid, ours)
     finally:
         os.close(ours)  # a hangup for whatever runs there
-        shell.kill()
-        shell.wait(PATIENCE)
+        process.kill()
+        process.wait(PATIENCE)
 
 
-def test_job_control_is_the_shells(start_node: Callable[..., RunningNode], tmp_path: Path) -> None:
-    """Ctrl-C reaches the command once, Ctrl-Z stops the whole job, fg goes on with it, and its end is the job's."""
-    node = start_node()
-    log = tmp_path / "log"
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """`oscd exec --watch` over `SERVER`, to be run on a terminal."""
 
-    def lines() -> list[str]:
+    directory: Path
+
+    def arguments(self) -> list[str]:
+        (self.directory / "server.py").write_text(SERVER)
+        server = [sys.executable, str(self.directory / "server.py"), str(self.directory / "log")]
+        return command("exec", "-e", "none", "--watch", "--", *server)
+
+    def lines(self) -> list[str]:
+        log = self.directory / "log"
         return log.read_text().splitlines() if log.exists() else []
 
-    with terminal(caller(node) | {"PS1": "ready> ", "TERM": "dumb"}) as shell:
+    def await_line(self, line: str) -> None:
+        wait_until(lambda: any(found.startswith(line) for found in self.lines()), what=line)
+
+    def pid(self) -> int:
+        return int(self.lines()[0].split()[1])
+
+
+def test_a_ctrl_c_reaches_the_command_once(shared_node: RunningNode, tmp_path: Path) -> None:
+    """The terminal sends it to both; exec does not send it again. What somebody sends exec alone, it does."""
+    watched = Watched(tmp_path)
+    with terminal(watched.arguments(), caller(shared_node)) as on:
+        watched.await_line("start")
+        # Exec is held up, or the system might make one signal of two.
+        os.kill(on.pid, signal.SIGSTOP)
+        on.type("\x03")
+        watched.await_line("got SIGINT")
+        os.kill(on.pid, signal.SIGCONT)
+        os.kill(on.pid, signal.SIGUSR1)
+        watched.await_line("got SIGUSR1")
+        assert watched.lines()[1:] == ["got SIGINT", "got SIGUSR1"]
+
+
+def test_job_control_is_the_shells(shared_node: RunningNode, tmp_path: Path) -> None:
+    """Ctrl-Z stops the whole job, fg goes on with it, and its end is the job's."""
+    watched = Watched(tmp_path)
+    bash = ["bash", "--norc", "--noprofile", "-i"]
+    with terminal(bash, caller(shared_node) | {"PS1": "ready> ", "TERM": "dumb"}) as shell:
         shell.await_text("ready> ")
-        (tmp_path / "server.py").write_text(SERVER)
-        line = command(
-            "exec", "-e", "none", "--watch", "--", sys.executable, str(tmp_path / "server.py"), str(log)
-        )
-        shell.type(" ".join(line) + "\n")
-        wait_until(lambda: len(lines()) == 1, what="the start")
+        shell.type(" ".join(watched.arguments()) + "\n")
+        watched.await_line("start")
         shell.await_text("oscd: warning")
-        shell.type("\x03")
-        wait_until(lambda: "got SIGINT" in lines(), what="the Ctrl-C")
         shell.type("\x1a")
         shell.await_text("Stopped")
-        pid = int(lines()[0].split()[1])
-        wait_until(lambda: _state(pid) == "T", what="the command to stop")
+        wait_until(lambda: _state(watched.pid()) == "T", what="the command to stop")
         shell.type("fg\n")
-        wait_until(lambda: _state(pid) != "T", what="the command to go on")
+        wait_until(lambda: _state(watched.pid()) != "T", what="the command to go on")
         shell.type("\x1c")
-        wait_until(lambda: "got SIGQUIT" in lines(), what="the Ctrl-\\")
-        os.kill(pid, signal.SIGTERM)
+        watched.await_line("got SIGQUIT")
+        os.kill(watched.pid(), signal.SIGTERM)
         shell.await_text("ready> ")
         shell.type("echo status $?\n")
         shell.await_text("status 0")
-    assert lines()[1:] == ["got SIGINT", "got SIGQUIT", "got SIGTERM"]
+    assert watched.lines()[1:] == ["got SIGQUIT", "got SIGTERM"]
 
 
 def _state(pid: int) -> str:
