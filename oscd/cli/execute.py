@@ -87,6 +87,9 @@ def exec_(
     sys.exit(end_like(supervision.run(follower.start)))
 
 
+exec_.allow_interspersed_args = False  # an option after the command's name is the command's
+
+
 def _require_signals() -> None:
     if not hasattr(signal, "sigtimedwait"):
         raise UsageRefused("--watch needs a system that has sigtimedwait(2), as Linux does")

@@ -12,17 +12,19 @@ from pathlib import Path
 import click
 
 from oscd.cli.formats import ENV, JSON, format_of, format_option
-from oscd.cli.output import json_text, tell_json
+from oscd.cli.output import json_text, say, tell_json
 from oscd.cli.session import Session, client_command
 from oscd.client.documents import MAX_BYTES, Item, items_of_json, items_of_yaml
 from oscd.client.entries import Json
 from oscd.client.env_file import parsed
 from oscd.client.errors import UsageRefused
+from oscd.client.plain import plain
 from oscd.client.plan import Effect, Outcome, Step, apply, items_of_variables, plan
 from oscd.client.service import Service
 from oscd.client.variables import Naming
 
 _SIGNS = {Effect.CREATE: "+", Effect.CHANGE: "~", Effect.KEEP: "!"}
+_COLOURS = {Effect.CREATE: "green", Effect.CHANGE: "yellow"}
 
 
 @client_command("import")
@@ -75,7 +77,7 @@ def import_entries(
     if session.as_json:
         tell_json(_report(steps, outcome, dry_run=dry_run))
     else:
-        click.echo(_summary(steps, outcome, dry_run=dry_run))
+        say(_summary(steps, outcome, dry_run=dry_run))
     if outcome.error is not None:
         raise outcome.error
 
@@ -119,23 +121,19 @@ def _require_consent(file: str, *, yes: bool) -> None:
 def _show(steps: Sequence[Step], *, values: bool) -> None:
     for step in steps:
         if step.effect in _SIGNS:
-            click.echo(f"{_SIGNS[step.effect]} {step.name}{_difference(step, values=values)}")
+            line = f"{_SIGNS[step.effect]} {step.name}{_difference(step, values=values)}"
+            say(plain(line), colour=_COLOURS.get(step.effect))
 
 
 def _difference(step: Step, *, values: bool) -> str:
     item, before = step.item, step.before
     said = []
     if values:
-        old = "" if before is None else f"{_shown(before.value)} -> "
-        said.append(old + _shown(item.value))
+        old = "" if before is None else f"{json_text(before.value)} -> "
+        said.append(old + json_text(item.value))
     if item.category is not None and item.category != ((before and before.category) or ""):
         said.append(f"category {item.category or 'none'}")
     return ": " + ", ".join(said) if said else ""
-
-
-def _shown(value: Json) -> str:
-    """A value on one line, that cannot move a terminal's cursor."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in json_text(value))
 
 
 def _count(steps: Sequence[Step], effect: Effect) -> int:

@@ -9,15 +9,18 @@ from pathlib import Path
 import click
 
 from oscd import __version__
+from oscd.cli.completion import completion
 from oscd.cli.config import show_config
-from oscd.cli.entries import get
+from oscd.cli.entries import get, ls, rm, set_
 from oscd.cli.execute import exec_
 from oscd.cli.export import export
 from oscd.cli.import_entries import import_entries
 from oscd.cli.import_legacy import import_legacy
 from oscd.cli.offline import rebuild, verify
 from oscd.cli.outcome import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_STATUS
-from oscd.cli.sections import CALL, FILE, SERVE, Sections
+from oscd.cli.sections import CALL, FILE, SERVE, SHELL, Sections
+from oscd.cli.versions import diff, history, rollback
+from oscd.cli.watch import watch
 from oscd.errors import OscdError
 from oscd.server.settings import Settings, load_settings
 from oscd.server.start import start
@@ -61,11 +64,10 @@ def _settings() -> tuple[Settings, list[str]]:
     return load_settings(os.environ, Path.cwd())
 
 
-# Whoever holds a command before `--` means it for that command.
-exec_.allow_interspersed_args = False
-commands.add(CALL, get, export, import_entries, exec_)
+commands.add(CALL, get, set_, ls, rm, history, diff, rollback, watch, export, import_entries, exec_)
 commands.add(SERVE, serve, config)
 commands.add(FILE, verify, rebuild, import_legacy)
+commands.add(SHELL, completion)
 
 
 def main() -> None:

@@ -17,6 +17,8 @@ from oscd.client.errors import (
     Refusal,
     Unreachable,
     UsageRefused,
+    VersionMissing,
+    VersionSealed,
 )
 
 EXIT_FAILED: Final = 1
@@ -32,7 +34,9 @@ EXIT_STATUS: Final = (
 _STATUSES: Final[dict[type[ClientError], int]] = {
     UsageRefused: EXIT_USAGE,
     EntryMissing: 3,
+    VersionMissing: 3,
     AccessRefused: 4,
+    VersionSealed: 4,
     Conflict: 5,
     Unreachable: 6,
     NodeUnavailable: 6,

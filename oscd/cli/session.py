@@ -31,6 +31,7 @@ def _moment(ctx: click.Context, param: click.Parameter, given: str | None) -> st
         raise click.BadParameter(str(refused), ctx, param) from None
 
 
+key = click.argument("key")
 environment = click.option("-e", "--environment", metavar="ENV", required=True, help=ENVIRONMENT_HELP)
 environment_filter = click.option(
     "-e", "--environment", metavar="ENV", help="Only entries of this environment."

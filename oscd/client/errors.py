@@ -4,7 +4,9 @@
     ├── LocalError             the node has refused nothing
     │   ├── UsageRefused           what was given cannot be used; nothing was sent
     │   ├── Unreachable            no connection, no trust in it, cut off, or silence
-    │   └── AnswerUnreadable       what answers does not speak as a node does
+    │   ├── AnswerUnreadable       what answers does not speak as a node does
+    │   ├── VersionMissing         the history has no such version
+    │   └── VersionSealed          the user key does not open that version
     └── Refusal                the node's own answer: its status and its `detail`
         ├── AccessRefused          401, 403
         ├── EntryMissing           404
@@ -53,6 +55,18 @@ class AnswerUnreadable(LocalError):
     """There was an answer, but not one of a node of oscd."""
 
     kind = "unreadable"
+
+
+class VersionMissing(LocalError):
+    """The history was read, and has no such version."""
+
+    kind = "not_found"
+
+
+class VersionSealed(LocalError):
+    """The history was read, and another user key sealed that version."""
+
+    kind = "not_authorized"
 
 
 class Refusal(ClientError):

@@ -17,8 +17,8 @@ from oscd.client.mirror import Mirror
 from oscd.client.service import Filters, Service
 from oscd.client.subscription import changes
 
-FIRST_PAUSE_SECONDS: Final = 1.0
-MOST_PAUSE_SECONDS: Final = 30.0
+PAUSE_SECONDS: Final = 10.0
+"""Before a node is asked again that would not have us at all, about so long."""
 
 
 class Follower:
@@ -41,7 +41,6 @@ class Follower:
         self._service = service
         self._filters = filters
         self._tell = tell
-        self._tries = 0
         self._is_lost = False
 
     def start(self, ring: Callable[[], None]) -> None:
@@ -58,11 +57,12 @@ class Follower:
                 self._follow(ring)
             except ClientError as error:
                 self._lost(str(error))
-                self._rest(min(FIRST_PAUSE_SECONDS * 2**self._tries, MOST_PAUSE_SECONDS))
+                time.sleep(PAUSE_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
 
     def _follow(self, ring: Callable[[], None]) -> None:
+        """Follow one mirror until it is broken."""
         mirror = Mirror(self._filters)
-        for frame in changes(self._service, mirror.wanted(), pause=self._rest):
+        for frame in changes(self._service, mirror.wanted(), on_loss=self._lost):
             if frame.event == "connected":
                 self._found()
             entries = mirror.take(frame)
@@ -72,20 +72,12 @@ class Follower:
                 self.latest = entries
                 ring()
 
-    def _rest(self, seconds: float) -> None:
-        """Sleep before the next try. A node that is back by then was never away, as far as anybody need know."""
-        if self._tries:
-            self._lost("the node cannot be reached or is unavailable")
-        self._tries = min(self._tries + 1, 10)
-        time.sleep(seconds * random.uniform(0.75, 1.25))  # noqa: S311 - no secret
-
     def _lost(self, why: str) -> None:
         if not self._is_lost:
             self._is_lost = True
-            self._tell(f"{why}; the command goes on as it is, and changes are asked for again")
+            self._tell(f"{why}; the command goes on as it is")
 
     def _found(self) -> None:
-        self._tries = 0
         if self._is_lost:
             self._is_lost = False
             self._tell("the node tells of changes again")

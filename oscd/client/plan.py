@@ -151,6 +151,7 @@ def _exact(value: Json) -> str:
 
 def _write(service: Service, step: Step) -> None:
     item, before = step.item, step.before
+    which = f"{item.key!r} in {item.environment!r}"
     failure: Refusal
     try:
         if before is None:
@@ -159,9 +160,8 @@ def _write(service: Service, step: Step) -> None:
             service.put(item.environment, item.key, item.value, category=item.category, if_match=before.tag)
         return
     except EntryMissing as missing:
-        failure = Conflict(missing.status, "it has been deleted since")
+        failure = Conflict(missing.status, f"{which} has been deleted since")
     except Conflict as conflict:
-        failure = Conflict(
-            conflict.status, "it exists now" if before is None else "it has been changed since"
-        )
+        since = "exists now" if before is None else "has been changed since"
+        failure = Conflict(conflict.status, f"{which} {since}")
     raise failure

@@ -34,8 +34,11 @@ from oscd.client.wire import Answer, Call, Wire
 PAGE_ENTRIES: Final = 500
 """Entries a list is asked for at a time; a node gives fewer where they are large."""
 
+PAGE_OPENED_VERSIONS: Final = 50
+"""Versions with their values, each of which may be large."""
+
 ANY: Final = "*"
-"""As `if_none_match`: only where there is no such entry; as `if_match`: only where there is one."""
+"""As `if_none_match`: only where there is no such entry now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,16 @@ class Service:
                 yield entry_of(document, position=answer.headers.get("x-osc-position"))
             page = _next_page(answer, page)
 
+    def create(self, environment: str, key: str, value: Json, *, category: str | None = None) -> Entry:
+        """Make an entry.
+
+        Raises:
+            Conflict: It is there already, whoever owns it.
+        """
+        body: dict[str, Json] = {"key": key, "environment": environment, "value": value}
+        body |= {} if category is None else {"category": category}
+        return _entry(self._wire.ask(Call("POST", "/configs", body=body)))
+
     def put(
         self,
         environment: str,
@@ -108,12 +121,12 @@ class Service:
         if_match: str | None = None,
         if_none_match: str | None = None,
     ) -> Entry:
-        """Give an entry a value; gives it as it stands then.
+        """Give an entry a value.
 
         Args:
             category: None keeps the old one, "" removes it.
             if_match: Only where the entry has this tag.
-            if_none_match: `ANY` creates.
+            if_none_match: `ANY`: only where there is none yet.
 
         Raises:
             EntryMissing: There is none, and `if_none_match` did not allow to create it.
@@ -138,24 +151,23 @@ class Service:
         )
         return self._wire.ask(call).headers.get("x-osc-position", "")
 
-    def history(
-        self, environment: str, key: str, *, values: bool = False, limit: int | None = None
-    ) -> Iterator[list[Version]]:
-        """Read the versions of an entry: pages of them, the newest page first, each oldest first.
+    def history(self, environment: str, key: str, *, values: bool = False) -> Iterator[Version]:
+        """Read the versions of an entry, the newest first, page by page.
 
         Args:
             values: With those that the user key opens.
-            limit: Versions of one page.
 
         Raises:
             EntryMissing: There never was such an entry.
         """
-        page: Mapping[str, str] | None = {"environment": environment, "limit": str(limit or PAGE_ENTRIES)} | (
-            {"values": "true"} if values else {}
-        )
+        limit = PAGE_OPENED_VERSIONS if values else PAGE_ENTRIES
+        query = {"environment": environment, "limit": str(limit)} | ({"values": "true"} if values else {})
+        page: dict[str, str] | None = query
         while page is not None:
             answer = self._wire.ask(Call("GET", _path("history", key), page, with_user_key=values))
-            yield [version_of(each) for each in member(read_json(answer.content), "versions", list)]
+            versions = member(read_json(answer.content), "versions", list)
+            # A page is oldest first; the first page is the newest.
+            yield from map(version_of, reversed(versions))
             page = _next_page(answer, page)
 
     def rollback(
@@ -227,7 +239,7 @@ def _entry(answer: Answer) -> Entry:
     )
 
 
-def _next_page(answer: Answer, page: Mapping[str, str]) -> Mapping[str, str] | None:
+def _next_page(answer: Answer, page: Mapping[str, str]) -> dict[str, str] | None:
     """The query of the next page, from `Link` (RFC 8288); where it leads to is not the node's to say.
 
     Raises:

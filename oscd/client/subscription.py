@@ -72,12 +72,21 @@ class Place:
 
 
 def changes(
-    service: Service, wanted: Wanted, *, pause: Callable[[float], None] = time.sleep
+    service: Service,
+    wanted: Wanted,
+    *,
+    on_loss: Callable[[str], None] = lambda _why: None,
+    pause: Callable[[float], None] = time.sleep,
 ) -> Iterator[Frame]:
-    """Give every frame that says something, for ever; a node that goes away is waited for.
+    """Give every frame once, for ever; a node that goes away is waited for.
+
+    Args:
+        on_loss: Told, in a sentence, when a stream was lost, and not again until there was another.
+        pause: Sleeps.
 
     `connected` comes at each connection: where a snapshot was not complete, entries told of may be gone since.
-    `reset` says that changes may be missing, as the position is not in the log.
+    `reset` says that changes may be missing, as the position is not in the log. A frame without an event only moves
+    the position: nothing happened for this subscriber up to there.
 
     Raises:
         Unreachable, NodeUnavailable: There was no stream at all, not even the first.
@@ -93,11 +102,15 @@ def changes(
                 for frame in (frame for part in parts for frame in reader.feed(part)):
                     ever = True
                     failures = 0 if frame.event not in {"connected", "goodbye"} else failures
-                    if place.takes(frame) and frame.event:
+                    if place.takes(frame):
                         yield frame
-        except (Unreachable, NodeUnavailable):
+            lost = "the node ended the stream"
+        except (Unreachable, NodeUnavailable) as error:
             if not ever:
                 raise
+            lost = str(error)
+        if failures == 0:
+            on_loss(f"{lost}; waiting for it to go on")
         hint = reader.retry_seconds or hint
         # Drawn, so that those a restart cut off do not all come back at once.
         pause(min(hint * 2**failures, MOST_PAUSE_SECONDS) * random.uniform(1.0, 1.5))  # noqa: S311 - no secret

@@ -21,6 +21,7 @@ import httpx
 from oscd import __version__
 from oscd.client.entries import Json
 from oscd.client.errors import AnswerUnreadable, Refusal, Unreachable, UsageRefused, refusal
+from oscd.client.plain import plain
 from oscd.client.target import Target
 
 CONNECT_SECONDS: Final = 5.0
@@ -179,7 +180,7 @@ class Wire:
         return Answer(response.status_code, headers, bytes(content))
 
     def _headers(self, call: Call) -> dict[bytes, bytes]:
-        headers = {name.encode(): text.encode() for name, text in call.headers.items()}
+        headers = {name.encode(): _header(name, text) for name, text in call.headers.items()}
         if call.body is not None:
             headers[b"Content-Type"] = b"application/json"
         if self._target.api_key is not None:
@@ -203,6 +204,17 @@ class Wire:
         )
         unknown = "" if call.method == "GET" else "; whether this was done is not known"
         return Unreachable(f"{self.url}: {how}{unknown}")
+
+
+def _header(name: str, text: str) -> bytes:
+    """A header as RFC 9110 allows it everywhere.
+
+    Raises:
+        UsageRefused: It is empty, or holds a character that is not visible ASCII.
+    """
+    if not (text.isascii() and text.isprintable() and text.strip(" ") == text != ""):
+        raise UsageRefused(f"{name}: accepted are visible ASCII characters, as a node gave them")
+    return text.encode()
 
 
 def _body(call: Call) -> bytes | None:
@@ -242,16 +254,11 @@ def _refusal(answer: Answer) -> Refusal:
     errors = document.get("errors")
     # One wrong field is in the detail already.
     fields = errors if isinstance(errors, list) and len(errors) > 1 else []
-    return refusal(answer.status, _plain(detail), [*map(_field, fields)])
+    return refusal(answer.status, plain(detail[:_MAX_DETAIL]), [*map(_field, fields)])
 
 
 def _field(error: Json) -> str:
     """A sentence for one wrong field."""
     if not isinstance(error, dict) or not isinstance(error.get("loc"), list):
         return "a field is wrong"
-    return _plain(f"{'.'.join(map(str, error['loc']))}: {error.get('msg')}")
-
-
-def _plain(text: str) -> str:
-    """Text for a terminal: whoever answers shall not move its cursor."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in text[:_MAX_DETAIL])
+    return plain(f"{'.'.join(map(str, error['loc']))}: {error.get('msg')}"[:_MAX_DETAIL])

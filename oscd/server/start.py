@@ -6,6 +6,7 @@ salt; the files of an empty log may be there already.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -41,6 +42,8 @@ def start(settings: Settings, warnings: Sequence[str], directory: Path) -> int:
         StartRefused: The node must not start. One line says why.
     """
     harden_process()
+    # A caller's key in the shell the node was started from: no process of a node shall inherit it.
+    os.environ.pop("OSC_USER_KEY", None)
     warnings = [*warnings, *_tls_warnings(settings)]
     listeners = bind_listeners(settings.host, settings.host_port, settings.workers)
     settings = replace(
