@@ -91,8 +91,8 @@ exec_.allow_interspersed_args = False  # an option after the command's name is t
 
 
 def _require_signals() -> None:
-    if not hasattr(signal, "sigtimedwait"):
-        raise UsageRefused("--watch needs a system that has sigtimedwait(2), as Linux does")
+    if not hasattr(signal, "sigwaitinfo"):
+        raise UsageRefused("--watch needs a system that has sigwaitinfo(2), as Linux does")
 
 
 def _tell(line: str) -> None:

@@ -32,7 +32,10 @@ RING: Final = signal.SIGURG
 
 ENDING: Final = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM})
 PASSED: Final = ENDING | {signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH}
-_WAITED: Final = PASSED | {signal.SIGCHLD, signal.SIGTSTP, signal.SIGCONT, RING}
+_WAITED: Final = PASSED | {signal.SIGCHLD, signal.SIGTSTP, signal.SIGCONT, signal.SIGALRM, RING}
+
+_SOONEST: Final = 1e-6
+"""A timer of 0 s is none."""
 
 _SI_KERNEL: Final = 0x80
 """`si_code` of a signal from the terminal (sigaction(2)): the kernel sent it to the command, too."""
@@ -108,11 +111,11 @@ class Supervision:
     def _wait(self) -> None:
         """Wait for the next signal or moment, and do what it asks for."""
         moments = [moment for moment in (self._kill_at, self._due.at) if moment is not None]
-        now = time.monotonic()
-        timeout = max(0.0, min(moments) - now) if moments else 3600.0
-        came = signal.sigtimedwait(_WAITED, timeout)
-        if came is not None:
-            self._take(came.si_signo, from_terminal=came.si_code == _SI_KERNEL)
+        # A timer's signal, not signal.sigtimedwait: where its time is over when a stopped process is continued, that
+        # gives a signal that never came (CPython 3.11 to 3.13 return a siginfo they have not filled).
+        signal.setitimer(signal.ITIMER_REAL, max(_SOONEST, min(moments) - time.monotonic()) if moments else 0)
+        came = signal.sigwaitinfo(_WAITED)
+        self._take(came.si_signo, from_terminal=came.si_code == _SI_KERNEL)
         now = time.monotonic()
         if self._kill_at is not None and now >= self._kill_at:
             self._kill_at = None
@@ -135,6 +138,8 @@ class Supervision:
                 _stop()
             case signal.SIGCONT:
                 self._child.send(signal.SIGCONT)
+            case signal.SIGALRM:
+                pass  # a moment has come
             case _ if signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1): nor does the command get it
                 if number in ENDING:
                     self._asked_at = time.monotonic()
