@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench import fill, flat, flood, lists, pieces, rates, start, streams
+from bench import fill, flat, flood, lists, past, pieces, rates, start, streams
 from bench.figures import Figure, table
 from bench.machine import describe
 from bench.scale import FULL, QUICK, Scale
@@ -23,6 +23,7 @@ PARTS: dict[str, Part] = {
     "flat": flat.measure,
     "start": start.measure,
     "list": lambda _, many, scratch, scale: lists.measure(many, scratch, scale),
+    "past": lambda _, many, scratch, scale: past.measure(many, scratch, scale),
     "flood": lambda few, _, scratch, scale: flood.measure(few, scratch, scale),
     "streams": lambda few, _, scratch, scale: streams.measure(few, scratch, scale),
     "pieces": lambda few, _, scratch, scale: pieces.measure(few, scratch, scale),

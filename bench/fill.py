@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import secrets
 import shutil
-import time
+import sqlite3
 from pathlib import Path
 
 import orjson
 
-from oscd.commands import Caller, Create, Sealed, decide
+from oscd.commands import Caller, Create, Preconditions, Sealed, Update, decide
 from oscd.events.cipher import EVENT_ID_BYTES, Cipher, derive
+from oscd.events.position import Position
 from oscd.events.salt import ensure_salt, load_salt, salt_digest
 from oscd.events.sqlite.prepare import PreparedLog, note_salt, prepare
 from oscd.events.sqlite.transaction import SqliteWriting
-from oscd.projections.sqlite import SqliteProjections
+from oscd.projections.sqlite import SqliteProjections, entry
+from oscd.times import microseconds_now
 
 NODE_ID = "bench"
 USER_KEY = "a user key of the benchmark"
@@ -39,6 +41,34 @@ def make(directory: Path, entries: int) -> None:
     _append(prepared, derive(USER_KEY, salt), entries)
 
 
+def rewrite(directory: Path, entries: int, events: int, hot: str, hot_versions: int) -> tuple[Position, int]:
+    """Go on writing to a log made here until it has so many events; gives the position half-way, and the time (µs).
+
+    Args:
+        entries: Those it has; they are updated in turn, so that in the end each has changed equally often.
+        hot: Key of one more entry …
+        hot_versions: … and how many versions it gets, spread over the rest.
+    """
+    prepared, cipher = opened(directory)
+    middle = Position({}), 0
+    connection = prepared.file.connect()
+    try:
+        for first in range(entries, events, _BATCH):
+            connection.execute("BEGIN IMMEDIATE")
+            writing = _writing(connection, prepared)
+            for number in range(first, min(first + _BATCH, events)):
+                is_hot = (number - entries) % max(1, (events - entries) // hot_versions) == 0
+                _put(writing, cipher, hot if is_hot else key(number % entries))
+            connection.execute("COMMIT")
+            if first <= events // 2:
+                middle = writing.position(), writing.tip.origin_stamp
+            if first % _CHECKPOINT_ENTRIES == 0:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    finally:
+        connection.close()
+    return middle
+
+
 def copy(source: Path, directory: Path) -> Path:
     """A log of its own for whoever writes to it."""
     directory.mkdir()
@@ -61,17 +91,26 @@ def command(cipher: Cipher, entry_key: str) -> Create:
     return Create(ENVIRONMENT, entry_key, "c", sealed, Caller(None, "127.0.0.1"))
 
 
+def _put(writing: SqliteWriting, cipher: Cipher, entry_key: str) -> None:
+    """Create or update one entry."""
+    create = command(cipher, entry_key)
+    current = entry(writing.store, ENVIRONMENT, entry_key)
+    update = Update(ENVIRONMENT, entry_key, None, create.sealed, create.caller, Preconditions())
+    writing.append([decide(create if current is None else update, current)])
+
+
+def _writing(connection: sqlite3.Connection, prepared: PreparedLog) -> SqliteWriting:
+    return SqliteWriting(
+        connection, origin=prepared.origin, projections=SqliteProjections(), clock=microseconds_now
+    )
+
+
 def _append(prepared: PreparedLog, cipher: Cipher, entries: int) -> None:
     connection = prepared.file.connect()
     try:
         for first in range(0, entries, _BATCH):
             connection.execute("BEGIN IMMEDIATE")
-            writing = SqliteWriting(
-                connection,
-                origin=prepared.origin,
-                projections=SqliteProjections(),
-                clock=lambda: time.time_ns() // 1000,
-            )
+            writing = _writing(connection, prepared)
             for number in range(first, min(first + _BATCH, entries)):
                 writing.append([decide(command(cipher, key(number)), None)])
             connection.execute("COMMIT")

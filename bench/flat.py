@@ -25,6 +25,7 @@ from oscd.events.sqlite.prepare import prepare
 from oscd.feed.bell import Bell
 from oscd.node import Node
 from oscd.projections.sqlite import SqliteProjections
+from oscd.times import microseconds_now
 
 GROUP = "flat cost"
 AIM = 1.15
@@ -49,7 +50,7 @@ async def node_over(directory: Path) -> AsyncIterator[Node]:
         prepared.file,
         origin=prepared.origin,
         projections=SqliteProjections(),
-        clock=lambda: time.time_ns() // 1000,
+        clock=microseconds_now,
     )
     keyring = KeyRing(load_salt(directory / fill.SALT), slot=DerivationSlot(directory / "derivation-lock"))
     log.start()

@@ -22,6 +22,7 @@ from oscd.events.log import Writing
 from oscd.events.sqlite.log import SqliteLog
 from oscd.projections import sqlite as projections
 from oscd.projections.sqlite import SqliteProjections
+from oscd.times import microseconds_now
 
 GROUP = "pieces"
 BATCHES = (1, 16, 64, 256)
@@ -37,7 +38,7 @@ def measure(filled: Path, scratch: Path, scale: Scale) -> Iterator[Figure]:
         prepared.file,
         origin=prepared.origin,
         projections=SqliteProjections(),
-        clock=lambda: time.time_ns() // 1000,
+        clock=microseconds_now,
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         yield from runner.run(_log(log, cipher, scale))

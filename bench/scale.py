@@ -15,6 +15,7 @@ class Scale:
         calls: Calls per sample of what is measured without HTTP.
         few: Entries of the small log.
         many: Entries of the large one.
+        events: Events of the log in which the past is read.
     """
 
     rounds: int = 5
@@ -22,7 +23,8 @@ class Scale:
     calls: int = 2000
     few: int = 100
     many: int = 100_000
+    events: int = 1_000_000
 
 
 FULL = Scale()
-QUICK = Scale(rounds=3, seconds=1.0, calls=500, many=10_000)
+QUICK = Scale(rounds=3, seconds=1.0, calls=500, many=10_000, events=50_000)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from oscd.cli.main import commands
+from oscd.cli.sections import CALL, FILE, SERVE, Sections
 from tests.support.node import RunningNode
 from tests.support.waiting import PATIENCE, wait_until
 
@@ -79,6 +80,8 @@ def test_the_links_lead_somewhere() -> None:
 
 
 def test_the_commands_exist() -> None:
-    """What the README lists is what `oscd --help` lists."""
-    listed = set(re.findall(r"^oscd ([a-z-]+) ", block("sh", "oscd serve"), re.MULTILINE))
-    assert listed == set(commands.commands)
+    """What the README lists is what `oscd --help` lists: for whoever runs a node, and for whoever asks one."""
+    assert isinstance(commands, Sections)
+    for holding, sections in (("oscd serve", (SERVE, FILE)), ("oscd watch", (CALL,))):
+        listed = set(re.findall(r"^oscd ([a-z-]+) ", block("sh", holding), re.MULTILINE))
+        assert listed == {name for section in sections for name in commands.under(section)}

@@ -20,8 +20,9 @@ from oscd.cli.session import (
 )
 from oscd.cli.value_input import value_of
 from oscd.client.entries import Entry, Json
-from oscd.client.errors import Conflict, EntryMissing
+from oscd.client.errors import Conflict, EntryMissing, UsageRefused
 from oscd.client.service import Filters, Service
+from oscd.client.target import STDIN
 
 _ROUNDS: Final = 5
 if_match = click.option("--if-match", metavar="ETAG", help="Only if it is unchanged: the etag of --json.")
@@ -80,7 +81,9 @@ def set_(
     Example: pass show db | oscd set database/password - -e production -c db
     """
     if create and if_match is not None:
-        raise click.UsageError("--create and --if-match exclude each other")
+        raise UsageRefused("--create and --if-match exclude each other")
+    if value == STDIN and session.user_key_file == STDIN:
+        raise UsageRefused("standard input cannot hold both the user key and the value")
     with session.service() as service:
         what = value_of(value, file, is_json=json_value)
         if create:

@@ -84,7 +84,11 @@ def exec_(
     supervision = Supervision(
         command, lambda: make(entries if follower.latest is None else follower.latest), _tell, grace=grace
     )
-    sys.exit(end_like(supervision.run(follower.start)))
+    try:
+        status = supervision.run(follower.start)
+    except OSError as error:
+        raise UsageRefused(f"{command[0]}: cannot be started: {error.strerror}") from None
+    sys.exit(end_like(status))
 
 
 exec_.allow_interspersed_args = False  # an option after the command's name is the command's

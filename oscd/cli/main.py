@@ -17,7 +17,7 @@ from oscd.cli.export import export
 from oscd.cli.import_entries import import_entries
 from oscd.cli.import_legacy import import_legacy
 from oscd.cli.offline import rebuild, verify
-from oscd.cli.outcome import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_STATUS
+from oscd.cli.outcome import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_STATUS, tell_wrong_usage
 from oscd.cli.sections import CALL, FILE, SERVE, SHELL, Sections
 from oscd.cli.versions import diff, history, rollback
 from oscd.cli.watch import watch
@@ -75,7 +75,7 @@ def main() -> None:
     try:
         sys.exit(commands.main(prog_name="oscd", standalone_mode=False) or 0)
     except click.ClickException as error:
-        error.show()
+        tell_wrong_usage(error, sys.argv[1:])
         sys.exit(error.exit_code)
     except click.Abort:
         # Ctrl-C, or the end of input at a question.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Sequence
 from typing import Final
 
 import click
@@ -57,12 +59,21 @@ def tell_error(error: ClientError, *, as_json: bool) -> None:
     """
     if not as_json:
         click.echo(f"oscd: {error}", err=True)
-        return
-    refused = error if isinstance(error, Refusal) else None
-    said: dict[str, Json] = {
-        "kind": error.kind,
-        "status": refused.status if refused else None,
-        "detail": refused.detail if refused else str(error),
-        "fields": [*refused.fields] if refused else [],
-    }
+    elif isinstance(error, Refusal):
+        _tell(error.kind, error.status, error.detail, error.fields)
+    else:
+        _tell(error.kind, None, str(error))
+
+
+def tell_wrong_usage(error: click.ClickException, arguments: Sequence[str]) -> None:
+    """Write what click found wrong in a command line: in its words, or as `tell_error` does."""
+    # Where options cannot be parsed, what stands there has to do; what follows `--` is another program's.
+    if "--json" in itertools.takewhile(lambda argument: argument != "--", arguments):
+        _tell(UsageRefused.kind, None, error.format_message())
+    else:
+        error.show()
+
+
+def _tell(kind: str, status: int | None, detail: str, fields: Sequence[str] = ()) -> None:
+    said: dict[str, Json] = {"kind": kind, "status": status, "detail": detail, "fields": list(fields)}
     click.echo(json.dumps({"error": said}, ensure_ascii=False), err=True)

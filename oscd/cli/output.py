@@ -9,12 +9,15 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import click
 
 from oscd.client.entries import Entry, Json, Version
 from oscd.client.past import State
 from oscd.client.plain import plain
+
+_LINE_ENDS: Final = {0x85: r"\u0085", 0x2028: r"\u2028", 0x2029: r"\u2029"}
 
 
 def json_text(document: Json, *, indent: int | None = None, sort_keys: bool = False) -> str:
@@ -24,7 +27,8 @@ def json_text(document: Json, *, indent: int | None = None, sort_keys: bool = Fa
         text.encode()
     except UnicodeEncodeError:  # half a surrogate pair, from an entry taken over from OpenSecureConf
         return json.dumps(document, indent=indent, sort_keys=sort_keys)
-    return text
+    # Some readers end a line at these characters, too; JSON has them in strings alone.
+    return text.translate(_LINE_ENDS)
 
 
 def value_text(value: Json) -> str:

@@ -28,6 +28,10 @@ class Sections(click.Group):
             self.add_command(command)
             self._sections.setdefault(section, []).append(command)
 
+    def under(self, section: str) -> list[str]:
+        """The names of the commands under a head."""
+        return [command.name or "" for command in self._sections[section]]
+
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the sections, one column for all."""
         width = max(len(command.name or "") for command in self.commands.values())

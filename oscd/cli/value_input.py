@@ -42,7 +42,11 @@ def _text(argument: str | None, file: Path | None) -> str:
         except OSError as error:
             raise UsageRefused(f"--file: {error.strerror}") from None
     if argument == STDIN:
-        return _decoded(sys.stdin.buffer, "standard input")
+        text = _decoded(sys.stdin.buffer, "standard input")
+        if not text:
+            # More likely the program before the pipe failed than somebody means to set nothing.
+            raise UsageRefused("standard input is empty; for an empty value give '' as VALUE")
+        return text
     return _asked() if argument is None else argument
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import select
-import sys
 
 import click
 
 from oscd.cli.output import Table, json_text, tell_json
 from oscd.cli.session import Session, category_filter, client_command, environment_filter
 from oscd.client.entries import Json
+from oscd.client.errors import UsageRefused
 from oscd.client.frames import Frame
+from oscd.client.moment import is_position
 from oscd.client.subscription import Wanted, changes
 
 _COLOURS = {"created": "green", "updated": "yellow", "deleted": "red"}
+_STDOUT = 1
 _ENTRIES = frozenset({"snapshot", *_COLOURS})
 
 
@@ -45,6 +47,8 @@ def watch(
 
     Example: oscd watch -e production --json
     """
+    if after is not None and not is_position(after):
+        raise UsageRefused("--from: accepted is a position, as --json and `oscd history` show them")
     wanted = Wanted(key, environment, category, after, snapshot, values)
     teller = _Teller(as_json=session.as_json, values=values, is_partial=snapshot and after is None)
     with session.service(with_user_key=values) as service:
@@ -122,7 +126,7 @@ def _require_reader() -> None:
     """
     poll = select.poll()
     # poll(2): a closed pipe shows as POLLERR, whether asked for or not.
-    poll.register(sys.stdout.fileno(), 0)
+    poll.register(_STDOUT, 0)
     if any(happened & select.POLLERR for _, happened in poll.poll(0)):
         raise BrokenPipeError
 

@@ -12,6 +12,8 @@ from oscd.client.errors import UsageRefused
 ACCEPTED: Final = "a position, a time as 2026-01-31T12:00:00Z, or how long ago as 90s, 15m, 2h, 7d, 4w"
 
 _AGO = re.compile(r"(\d{1,6})([smhdw])", re.ASCII)
+# base64url of a version byte below 4, and so on (contract §6: at most 4 KiB).
+_POSITION = re.compile(r"A[A-Za-z0-9_-]{1,4095}")
 _UNITS: dict[str, str] = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -37,10 +39,14 @@ def moment(given: str, now: Callable[[], datetime] = now_utc) -> str:
             return _text(_time(given))
     except (ValueError, OverflowError):
         raise UsageRefused(f"{given[:80]!r} is no moment; accepted is {ACCEPTED}") from None
-    # A position's text begins with a letter; whether the node knows it, the node says.
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,8192}", given):
+    if not is_position(given):
         raise UsageRefused(f"{given[:80]!r} is no moment; accepted is {ACCEPTED}")
     return given
+
+
+def is_position(text: str) -> bool:
+    """Whether a text looks like a position; whether a node knows it, the node says."""
+    return _POSITION.fullmatch(text) is not None
 
 
 def _time(given: str) -> datetime:

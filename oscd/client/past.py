@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from oscd.client.entries import Entry, Json, Version
-from oscd.client.errors import VersionMissing, VersionSealed
+from oscd.client.errors import UsageRefused, VersionMissing, VersionSealed
+from oscd.client.moment import is_position
 from oscd.client.service import Service
 
 Name = int | str
@@ -33,9 +34,19 @@ class State:
 
 
 def version_name(text: str) -> Name:
-    """What a person calls a version: `3` or `v3` is its number, anything else a position, which begins with `A`."""
+    """What a person calls a version: `3` or `v3` is its number, `A…` a position.
+
+    Raises:
+        UsageRefused: It is neither.
+    """
     digits = text.removeprefix("v")
-    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 19 else text
+    if digits.isascii() and digits.isdigit() and len(digits) < 19:
+        return int(digits)
+    if not is_position(text):
+        raise UsageRefused(
+            f"{text[:80]!r} names no version; accepted is a number or a position, of `oscd history`"
+        )
+    return text
 
 
 def current(entry: Entry) -> State:

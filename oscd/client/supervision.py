@@ -97,9 +97,8 @@ class Supervision:
             OSError: No process could be made.
         """
         self._running = self._environment()
-        signal.pthread_sigmask(
-            signal.SIG_BLOCK, _WAITED
-        )  # before any thread is made, which takes the mask over
+        # Before any thread is made, which takes the mask over.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED)
         main = threading.get_ident()
         self._child = Child(self._command, self._running)
         follow(lambda: signal.pthread_kill(main, RING))
@@ -155,9 +154,8 @@ class Supervision:
         if self._child.has_ended or self._restarting:
             return
         if self._asked_at is not None and now < self._asked_at + self._grace:
-            self._due.changed(
-                now
-            )  # it may be about to end, as it was asked to; that must not become a restart
+            # It may be about to end, as it was asked to; that must not become a restart.
+            self._due.changed(now)
         elif self._changed() is not None:
             self._restarting = True
             self._asked_at = None

@@ -167,18 +167,19 @@ class History:
     async def _numbered(self, version: int) -> int:
         """The offset of the newest event with this number that can be restored."""
         lineage = Lineage()
-        is_deleted = False
+        why_not = f"Configuration '{self._key}' has no version {version}."
         async for offset, event in self._down(None, MAX_EXAMINED):
-            if event.version == version and lineage.holds(event):
-                if event.type != EventType.DELETED:
+            if event.version == version:
+                if not lineage.holds(event):
+                    why_not = f"Version {version} of '{self._key}' was superseded: name it by its position."
+                elif event.type == EventType.DELETED:
+                    why_not = f"Version {version} of '{self._key}' is a delete: it has no value to restore."
+                else:
                     return offset
-                is_deleted = True
             lineage = lineage.past(event)
         if not lineage.has_begun:
             raise not_found(self._environment, self._key)
-        if is_deleted:
-            raise NotFound(f"Version {version} of '{self._key}' is a delete: it has no value to restore.")
-        raise NotFound(f"Configuration '{self._key}' has no version {version} that has not been superseded.")
+        raise NotFound(why_not)
 
     def _as_of(self, reading: Reading[sqlite3.Connection], position: Position) -> Recorded:
         if not reading.versions(self._environment, self._key, reading.cut_at_head(), None, 1):
