@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from oscd.client.documents import Item, items_of_json, items_of_yaml, json_text, yaml_text
@@ -54,6 +54,7 @@ def exact(value: object) -> str:
 
 
 @pytest.mark.parametrize(("write", "read"), BOTH, ids=NAMES)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(ENTRIES)
 def test_what_is_written_is_read_back(write: Write, read: Read, entries: list[dict[str, Any]]) -> None:
     """Key, environment, category and value of every entry come back, of the same kind; no category is empty."""
@@ -66,6 +67,7 @@ def test_what_is_written_is_read_back(write: Write, read: Read, entries: list[di
     ]
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(ENTRIES)
 def test_other_readers_of_yaml_read_the_same(entries: list[dict[str, Any]]) -> None:
     """PyYAML's own reader, of YAML 1.1, finds in a document what was written."""

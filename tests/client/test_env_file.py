@@ -100,6 +100,7 @@ def test_a_shell_reads_back_every_value(shell: list[str], texts: list[str]) -> N
     assert made == []
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(TEXTS, max_size=8))
 def test_the_file_is_read_back(texts: list[str]) -> None:
     """Reading what was written gives the same variables, those for shells only too."""
@@ -107,6 +108,7 @@ def test_the_file_is_read_back(texts: list[str]) -> None:
     assert parsed(written(variables)) == {variable.name: variable.text for variable in variables}
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(TEXTS, max_size=8))
 def test_python_dotenv_reads_all_but_those_for_shells(texts: list[str]) -> None:
     """python-dotenv reads each variable alike, except where the file says that only a shell can."""
@@ -117,6 +119,7 @@ def test_python_dotenv_reads_all_but_those_for_shells(texts: list[str]) -> None:
     assert read == {variable.name: variable.text for variable in others}
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(TEXTS)
 def test_python_dotenv_misreads_none(text: str) -> None:
     """What only a shell can read, python-dotenv does not take for another value: the name stays unset."""

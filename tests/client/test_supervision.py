@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from oscd.client.supervision import LONGEST_SECONDS, QUIET_SECONDS, Due
@@ -68,6 +68,7 @@ def test_an_equal_environment_restarts_nothing(tmp_path: Path) -> None:
     assert log.read_text().split() == ["first", "USR1", "TERM", "change19", "TERM"]
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.floats(0, 3 * QUIET_SECONDS), min_size=1, max_size=40))
 def test_a_restart_is_due_once_it_is_quiet(pauses: list[float]) -> None:
     """Never within the quiet time after a change, but in any case so long after the first one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from oscd.client.errors import UsageRefused
@@ -88,6 +88,7 @@ def test_a_nul_is_refused_without_the_value() -> None:
     assert "s3cret" not in str(caught.value)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(max_size=12))
 def test_every_name_can_be_set(key: str) -> None:
     """A key is refused or gives a name that a shell can set and that is not guarded."""
@@ -99,6 +100,7 @@ def test_every_name_can_be_set(key: str) -> None:
     assert not name.startswith(("OSC_", "LD_"))
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(JSON)
 def test_a_text_that_did_not_change_is_the_value_it_was(value: object) -> None:
     """Reading the text of a value beside that value gives it back, whatever its kind."""
