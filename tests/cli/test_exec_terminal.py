@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,8 +64,11 @@ def terminal(arguments: Sequence[str], environment: dict[str, str]) -> Iterator[
     try:
         yield Terminal(process.pid, ours)
     finally:
-        os.close(ours)  # a hangup for whatever runs there
-        process.kill()
+        os.close(ours)
+        # A hangup ends neither the server nor what watches it; a shell's jobs are in groups of their own.
+        for pid in _session_of(process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         process.wait(PATIENCE)
 
 
@@ -131,3 +134,13 @@ def test_job_control_is_the_shells(shared_node: RunningNode, tmp_path: Path) -> 
 
 def _state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+
+
+def _session_of(leader: int) -> list[int]:
+    """The processes of a session, its leader included."""
+    found = []
+    for path in Path("/proc").iterdir():
+        with suppress(ProcessLookupError, ValueError):
+            if os.getsid(int(path.name)) == leader:
+                found.append(int(path.name))
+    return found
