@@ -12,6 +12,9 @@ from oscd import __version__
 from oscd.cli.completion import completion
 from oscd.cli.config import show_config
 from oscd.cli.entries import get, ls, rm, set_
+from oscd.cli.execute import exec_
+from oscd.cli.export import export
+from oscd.cli.import_entries import import_entries
 from oscd.cli.import_legacy import import_legacy
 from oscd.cli.log import log
 from oscd.cli.outcome import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_STATUS, tell_wrong_usage
@@ -65,7 +68,7 @@ def _settings() -> tuple[Settings, list[str]]:
     return load_settings(os.environ, Path.cwd())
 
 
-commands.add(CALL, get, set_, ls, rm, history, diff, rollback, watch)
+commands.add(CALL, get, set_, ls, rm, history, diff, rollback, watch, export, import_entries, exec_)
 commands.add(SERVE, serve, config)
 commands.add(FILE, verify, log, rebuild, release, snapshot, restore, import_legacy)
 commands.add(SHELL, completion)
