@@ -7,6 +7,8 @@ import time
 from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_AGO = re.compile(r"([0-9]{1,9})([smhdw])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _RFC3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+\- ][0-9]{2}:[0-9]{2})"
 )
@@ -30,6 +32,16 @@ def parse_rfc3339(text: str) -> int:
     if since < timedelta(0):
         raise ValueError("a time before 1970")
     return since // timedelta(microseconds=1)
+
+
+def parse_ago(text: str, now: int) -> int | None:
+    """µs since 1970 of a time as long ago as a person says: `90s`, `15m`, `2h`, `7d`, `4w`; None where they do not.
+
+    Args:
+        now: µs since 1970.
+    """
+    said = _AGO.fullmatch(text)
+    return None if said is None else max(0, now - int(said[1]) * _SECONDS[said[2]] * 1_000_000)
 
 
 def rfc3339(microseconds: int) -> str:

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 import click
 
 from oscd.events.cut import Cut
 from oscd.events.sqlite.transaction import SqliteReading
 from oscd.moment import Moment, MomentUnreadable, cut_at, parse_moment
-from oscd.times import microseconds_now
-
-_AGO = re.compile(r"([0-9]{1,9})([smhdw])")
-_MICROSECONDS = {
-    "s": 1_000_000,
-    "m": 60_000_000,
-    "h": 3_600_000_000,
-    "d": 86_400_000_000,
-    "w": 604_800_000_000,
-}
+from oscd.times import microseconds_now, parse_ago
 
 
 def read_moment(_: click.Context, __: click.Parameter, text: str | None) -> Moment | None:
@@ -30,7 +19,8 @@ def read_moment(_: click.Context, __: click.Parameter, text: str | None) -> Mome
     if text is None:
         return None
     try:
-        return _ago(text) or parse_moment(text)
+        ago = parse_ago(text, microseconds_now())
+        return parse_moment(text) if ago is None else ago
     except MomentUnreadable as error:
         raise click.BadParameter(f"{error}, or how long ago, such as 15m, 2h or 7d.") from error
 
@@ -42,8 +32,3 @@ def cut_here(log: SqliteReading, moment: Moment) -> Cut:
         MomentUnknown: It has not come yet, or is not in this log.
     """
     return cut_at(log, moment, microseconds_now())
-
-
-def _ago(text: str) -> int | None:
-    match = _AGO.fullmatch(text)
-    return None if match is None else max(0, microseconds_now() - int(match[1]) * _MICROSECONDS[match[2]])

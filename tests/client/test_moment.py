@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import pytest
 
 from oscd.client.errors import UsageRefused
 from oscd.client.moment import moment
+from oscd.times import parse_rfc3339
 
-NOW = datetime(2026, 1, 31, 12, 0, 0, 5, tzinfo=UTC)
+NOW = parse_rfc3339("2026-01-31T12:00:00.000005Z")
 
 
 @pytest.mark.parametrize(
@@ -22,7 +21,8 @@ NOW = datetime(2026, 1, 31, 12, 0, 0, 5, tzinfo=UTC)
         ("4w", "2026-01-03T12:00:00.000005Z"),
         ("2026-01-31T12:00:00Z", "2026-01-31T12:00:00.000000Z"),
         ("2026-01-31T12:00:00.25+02:00", "2026-01-31T10:00:00.250000Z"),
-        ("2026-01-31 12:00-05:00", "2026-01-31T17:00:00.000000Z"),
+        ("2026-01-31 12:00:00-05:00", "2026-01-31T17:00:00.000000Z"),
+        ("999999w", "1970-01-01T00:00:00.000000Z"),
         ("ATYwahKLTYekAm-0IH4_", "ATYwahKLTYekAm-0IH4_"),
     ],
 )
@@ -34,7 +34,7 @@ def test_a_moment_is_a_duration_a_time_or_a_position(given: str, told: str) -> N
 @pytest.mark.parametrize(
     "given",
     [
-        *("", "15", "15x", "-15m", "1.5h", "999999w", "٣d", "now", "A", "A b", "A\n"),
+        *("", "15", "15x", "-15m", "1.5h", "٣d", "now", "A", "A b", "A\n"),
         *("2026-01-31", "2026-01-31T12:00:00", "2026-13-01T00:00:00Z", "0001-01-01T00:00:00+14:00"),
     ],
 )
