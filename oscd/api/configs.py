@@ -204,9 +204,8 @@ class Configs:
     async def list(self, call: Call) -> Response:
         """`GET /configs`."""
         query = call.query_as(ListQuery)
-        start = _cursor(query.cursor)
+        start, moment = _cursor(query.cursor), moment_of(query.at)
         await self._wait(call)
-        moment = moment_of(query.at)
         listing = self.node.list(_filters(query), call.user_key, moment)
         if query.limit is not None:
             with known_moment():
