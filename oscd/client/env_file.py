@@ -17,8 +17,11 @@ from dotenv.parser import Binding, parse_stream
 from oscd.client.errors import UsageRefused
 from oscd.client.variables import NAME, Variable
 
-_BARE: Final = re.compile(r"[A-Za-z0-9_./:@%+,=-]+")
-"""What means itself everywhere, and is all that parsers without quotes (`docker run --env-file`) can read."""
+_BARE: Final = re.compile(r"[A-Za-z0-9_./:@%+,-]+")
+"""What means itself everywhere, and is all that parsers without quotes (`docker run --env-file`) can read.
+
+Not `=`: at the beginning and after a colon zsh takes the word behind it for a command, and puts its path there.
+"""
 
 # In these a shell expands, or an interactive one recalls history. Only ASCII is double-quoted: a shell in a locale
 # such as Shift JIS takes a backslash after a byte of a UTF-8 character for that character's second half.

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from oscd.client.env_file import only_for_shells, parsed, quoted, written
 from oscd.client.errors import UsageRefused
-from oscd.client.variables import Variable
+from oscd.client.guarded import why_guarded
+from oscd.client.variables import NAME, Variable
 
 SHELLS = [["sh"], ["dash"], ["bash"], ["bash", "--posix"]]
 
@@ -53,6 +54,8 @@ HOSTILE = [
     "\n",
     "~",
     "a=b",
+    "=ls",
+    "a:=ls",
     'it\'s "both" and `$HOME`',
 ]
 
@@ -128,9 +131,56 @@ def test_python_dotenv_misreads_none(text: str) -> None:
     assert read.get(variable.name) in {None, text}
 
 
+# What the manuals of sh, bash, dash, ksh93, mksh and zsh say is a number or an array of theirs.
+ARITHMETIC = (
+    "ARGC BASHPID BASH_ARGC BASH_ARGV BASH_LINENO BASH_SUBSHELL COLUMNS DIRSTACK DIRSTACKSIZE EGID EPOCHREALTIME "
+    "EPOCHSECONDS ERRNO EUID FUNCNAME FUNCNEST GID GROUPS HISTCMD HISTFILESIZE HISTSIZE KEYTIMEOUT KSHEGID KSHGID "
+    "KSHUID KSH_VERSION LINENO LINES LISTMAX LOGCHECK MAILCHECK OPTERR OPTIND PGRP PIPESTATUS PPID PROMPT_DIRTRIM "
+    "RANDOM SAVEHIST SECONDS SHLVL SRANDOM TMOUT TTYIDLE UID USER_ID"
+)
+FOUND = [shell for shell in ("sh", "dash", "bash", "mksh", "ksh", "zsh") if shutil.which(shell)]
+
+
+def test_shells_are_there_to_be_asked() -> None:
+    """At least the two that every machine with a service has."""
+    assert {"sh", "bash"} <= set(FOUND)
+
+
+@pytest.mark.parametrize("shell", FOUND)
+def test_no_shell_runs_what_an_entry_may_set(shell: str, tmp_path: Path) -> None:
+    """A name whose value this shell evaluates is guarded, be it in a manual or among those that the shell has set."""
+    own = subprocess.run([shell, "-c", "set"], capture_output=True, text=True, timeout=60, check=True).stdout
+    names = set(ARITHMETIC.split()) | {line.partition("=")[0] for line in own.splitlines() if "=" in line}
+    dangerous = [name for name in sorted(names) if NAME.fullmatch(name) and _runs(shell, name, tmp_path)]
+    assert [name for name in dangerous if why_guarded(name) is None] == []
+
+
+@pytest.mark.parametrize("name", ARITHMETIC.split())
+def test_what_any_shell_evaluates_is_guarded(name: str) -> None:
+    """Whichever shells there are here."""
+    assert why_guarded(name) == "what a shell does"
+
+
+def test_a_shell_does_evaluate_what_it_is_given(tmp_path: Path) -> None:
+    """Bash runs the command in the subscript of a number: what the tests above look for does happen."""
+    assert _runs("bash", "OPTIND", tmp_path) or _runs("bash", "RANDOM", tmp_path)
+
+
+def _runs(shell: str, name: str, directory: Path) -> bool:
+    """Whether sourcing a file that sets the name runs a command in its value."""
+    (directory / "given.env").write_text(written([Variable(name, "a[$(touch ran)]", "k")]))
+    sourcing = [shell, "-c", ". ./given.env"]
+    subprocess.run(sourcing, cwd=directory, capture_output=True, timeout=60, check=False)
+    ran = (directory / "ran").exists()
+    (directory / "ran").unlink(missing_ok=True)
+    return ran
+
+
 def test_plain_values_stay_bare() -> None:
     """Parsers that know no quotes read what needs none."""
     assert quoted("postgres://db.example.com:5432/app?x=1") == "'postgres://db.example.com:5432/app?x=1'"
+    assert quoted("=ls") == "'=ls'"
+    assert quoted("a:=ls") == "'a:=ls'"
     assert quoted("db.example.com:5432") == "db.example.com:5432"
 
 

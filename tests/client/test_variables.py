@@ -14,7 +14,8 @@ from oscd.client.variables import NAME, Naming, text_of, value_of, variables
 GUARDED = (
     "PATH LD_PRELOAD LD_LIBRARY_PATH DYLD_INSERT_LIBRARIES PYTHONPATH PYTHONSTARTUP NODE_OPTIONS NODE_PATH BASH_ENV "
     "ENV IFS PS4 PROMPT_COMMAND SHELLOPTS BASH_FUNC_LS PERL5OPT PERL5LIB RUBYOPT RUBYLIB JAVA_TOOL_OPTIONS "
-    "_JAVA_OPTIONS JDK_JAVA_OPTIONS GIT_SSH_COMMAND GCONV_PATH LOCPATH RANDOM MAILPATH HOME"
+    "_JAVA_OPTIONS JDK_JAVA_OPTIONS GIT_SSH_COMMAND GCONV_PATH LOCPATH RANDOM MAILPATH HOME "
+    "GNUMAKEFLAGS GOFLAGS CARGO_BUILD_RUSTC KUBECONFIG AWS_PAGER MAVEN_OPTS SSLKEYLOGFILE HISTFILE MODULE_PATH"
 )
 JSON = st.recursive(
     st.none()
@@ -59,6 +60,12 @@ def test_a_guarded_name_needs_to_be_allowed(name: str) -> None:
     assert repr(name.lower()) in str(caught.value)
     (allowed,) = variables([(name.lower(), "x")], Naming(allowed={name}))
     assert allowed.name == name
+
+
+@pytest.mark.parametrize("key", ["mail/host", "mailer", "history/days", "prompt/text", "ssl/key"])
+def test_what_only_looks_guarded_is_not(key: str) -> None:
+    """Common names of configuration need no option, though a guarded one begins alike."""
+    assert variables([(key, "x")], Naming())
 
 
 def test_a_guarded_name_is_seen_behind_the_prefix() -> None:
