@@ -17,6 +17,7 @@ from oscd.client.environment import Environment, environment_of, require_room
 from oscd.client.errors import UsageRefused
 from oscd.client.follower import Follower
 from oscd.client.launch import become
+from oscd.client.own_process import keep_keys
 from oscd.client.service import Filters
 from oscd.client.supervision import GRACE_SECONDS, Supervision
 from oscd.client.variables import Naming, variables
@@ -80,6 +81,7 @@ def exec_(
     if not watch:
         sys.exit(become([*command], make(entries)))
     _require_signals()
+    keep_keys()
     follower = Follower(service, filters, _tell)
     supervision = Supervision(
         command, lambda: make(entries if follower.latest is None else follower.latest), _tell, grace=grace

@@ -8,7 +8,6 @@ every stop.
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import sys
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from oscd.client import launch
 from oscd.client.environment import Environment
+from oscd.client.own_process import leave_no_core
 
 
 class Child:
@@ -74,12 +74,7 @@ def end_like(status: int) -> int:
     sys.stdout.flush()
     with suppress(OSError, ValueError):  # SIGKILL cannot be handled, nor need it be
         signal.signal(number, signal.SIG_DFL)
-    _without_core()
+    leave_no_core()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])
     os.kill(os.getpid(), number)
     return 128 + number
-
-
-def _without_core() -> None:
-    """See that the end leaves no memory on disk: there are keys in it."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -96,11 +96,13 @@ class Supervision:
             UsageRefused: The first environment does not do.
             OSError: No process could be made.
         """
-        self._running = self._environment()
+        environment = self._environment()
+        # Who started us may have had it ignored, and then the kernel tells of no child's end.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         # Before any thread is made, which takes the mask over.
         signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED)
         main = threading.get_ident()
-        self._child = Child(self._command, self._running)
+        self._start(environment)
         follow(lambda: signal.pthread_kill(main, RING))
         while not self._child.has_ended:
             self._wait()
@@ -177,11 +179,27 @@ class Supervision:
     def _after_end(self) -> None:
         """Start anew where that was meant, unless somebody asked for the end meanwhile."""
         self._kill_at = None
-        if not self._restarting or self._asked_at is not None:
+        if not self._restarting or self._asked_at is not None or _taken_endings():
             return
         self._restarting = False
-        self._running = self._changed() or self._running
-        self._child = Child(self._command, self._running)
+        self._start(self._changed() or self._running)
+
+    def _start(self, environment: Environment) -> None:
+        self._running = environment
+        self._child = Child(self._command, environment)
+        # What the terminal sent before there was a command has not reached it. What came since has; but it holds its
+        # signals back while it is launched, where two of a kind are one.
+        for number in _taken_endings():
+            self._asked_at = time.monotonic()
+            self._child.send(number)
+
+
+def _taken_endings() -> list[int]:
+    """Which signals that ask for the end are there already; they are taken."""
+    there = [
+        number for number in ENDING & signal.sigpending() if signal.getsignal(number) is not signal.SIG_IGN
+    ]
+    return [signal.sigwaitinfo([number]).si_signo for number in there]
 
 
 def _stop() -> None:

@@ -69,8 +69,8 @@ class Place:
             headers={"If-Match": "*"},
         ).raise_for_status()
 
-    def create(self, key: str, value: object) -> None:
-        body = {"key": key, "environment": self.name, "value": value}
+    def create(self, key: str, value: object, category: str | None = None) -> None:
+        body = {"key": key, "environment": self.name, "value": value, "category": category}
         self.http.post("/configs", json=body).raise_for_status()
 
     def delete(self, key: str) -> None:
@@ -220,14 +220,18 @@ def test_a_burst_of_changes_is_one_restart(place: Place, tmp_path: Path) -> None
         assert server.process.poll() is None
 
 
-def test_a_change_of_other_entries_restarts_nothing(place: Place, tmp_path: Path) -> None:
-    """Neither those of another prefix nor those of another category are the command's."""
-    place.create("app/mark", "first")
-    with place.serve(tmp_path, "--watch", "--prefix", "app/") as server:
-        place.create("other/mark", "x")
+@pytest.mark.parametrize(("options", "other"), [([], "caf\u00e9"), (["--category", "db"], "app/caf\u00e9")])
+def test_a_change_of_other_entries_is_none(
+    place: Place, tmp_path: Path, options: list[str], other: str
+) -> None:
+    """Neither those of another prefix nor those of another category are the command's; here they would be refused."""
+    place.create("app/mark", "first", category="db")
+    with place.serve(tmp_path, "--watch", "--prefix", "app/", *options) as server:
+        place.create(other, "x")
         place.put("app/mark", "second")
         server.await_mark("second")
         assert server.marks() == ["first", "second"]
+        assert "goes on as it is" not in server.said()
 
 
 def test_a_refused_environment_leaves_the_command_alone(place: Place, tmp_path: Path) -> None:
