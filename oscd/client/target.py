@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import BinaryIO, Final
 from urllib.parse import SplitResult, urlsplit
 
+import httpx
+
 from oscd.client.errors import UsageRefused
 
 DEFAULT_URL: Final = "http://127.0.0.1:9000"
@@ -105,8 +107,8 @@ def _node_url(given: str) -> SplitResult:
     """The URL of a node. What was given is not repeated: it may hold a password."""
     try:
         url = urlsplit(given.strip())
-        usable = url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
-    except ValueError:
+        usable = url.scheme in {"http", "https"} and url.port != 0 and _is_host(url)
+    except (ValueError, httpx.InvalidURL):
         usable, url = False, SplitResult("", "", "", "", "")
     if not usable or not given.isascii() or not given.isprintable() or " " in url.netloc:
         raise UsageRefused(f"OSC_URL: accepted is http(s)://host:port, as {DEFAULT_URL}")
@@ -117,6 +119,18 @@ def _node_url(given: str) -> SplitResult:
             "OSC_URL: accepted is http(s)://host:port with nothing after it; a node has no path"
         )
     return url._replace(path="")
+
+
+def _is_host(url: SplitResult) -> bool:
+    """Whether it names a host, to the library that will call it the same one as here, where the keys are allowed.
+
+    Raises:
+        ValueError, httpx.InvalidURL: It names none that a resolver takes.
+    """
+    host = url.hostname or ""
+    if ":" not in host:
+        host.encode("idna")  # as getaddrinfo(3) is asked by Python: a label has 1 to 63 characters
+    return bool(host) and httpx.URL(url.geturl()).host == host
 
 
 def _is_loopback(host: str) -> bool:

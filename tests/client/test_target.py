@@ -117,6 +117,12 @@ def test_a_file_without_a_usable_key_is_refused(content: bytes | None, tmp_path:
         "http://a b",
         "http://h\nx",
         "http://ö",
+        "http://[::1]evil.com:80",
+        "http://localhost\\@evil.com",
+        "https://a..b",
+        "https://xn--",
+        "https://[v1.x]",
+        f"https://{'a' * 70}.com",
     ],
 )
 def test_a_url_that_is_no_nodes_is_refused(url: str) -> None:
@@ -133,7 +139,12 @@ def test_a_password_in_a_url_is_refused_and_not_repeated() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "kept"), [("https://h/", "https://h"), ("http://localhost:9000/", "http://localhost:9000")]
+    ("url", "kept"),
+    [
+        ("https://h/", "https://h"),
+        ("https://a.b./", "https://a.b."),
+        ("http://localhost:9000/", "http://localhost:9000"),
+    ],
 )
 def test_a_trailing_slash_is_nothing(url: str, kept: str) -> None:
     """A slash at the end is how many write a URL."""
