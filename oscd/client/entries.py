@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from oscd.client.errors import AnswerUnreadable
+from oscd.client.errors import NO_NODE, AnswerUnreadable
 
 Json = Any
 """Any JSON value."""
@@ -74,7 +74,7 @@ def read_json(content: bytes) -> Json:
     except (ValueError, RecursionError):
         pass
     # After the handler: the library's exception holds the content.
-    raise AnswerUnreadable("the answer is not JSON; is OSC_URL the address of a node of oscd?")
+    raise AnswerUnreadable(f"the answer is not JSON; {NO_NODE}")
 
 
 def entry_of(document: Json, *, tag: str | None = None, position: str | None = None) -> Entry:
@@ -149,9 +149,7 @@ def member(document: Json, name: str, kind: type[Kind]) -> Kind:
     """
     found = as_object(document)
     if name not in found or not isinstance(found[name], kind):
-        raise AnswerUnreadable(
-            f"the answer has no usable {name!r}; is OSC_URL the address of a node of oscd?"
-        )
+        raise AnswerUnreadable(f"the answer has no usable {name!r}; {NO_NODE}")
     return found[name]  # type: ignore[no-any-return]  # mypy does not narrow an item
 
 

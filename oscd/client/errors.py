@@ -20,7 +20,7 @@ these outside `except` makes sure that no exception of the HTTP library, which h
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from oscd.errors import OscdError
 
@@ -55,6 +55,10 @@ class AnswerUnreadable(LocalError):
     """There was an answer, but not one of a node of oscd."""
 
     kind = "unreadable"
+
+
+NO_NODE: Final = "is OSC_URL the address of a node of oscd?"
+"""Ends the sentence of an `AnswerUnreadable` that another address may cure."""
 
 
 class VersionMissing(LocalError):

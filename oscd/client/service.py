@@ -29,7 +29,7 @@ from oscd.client.entries import (
 )
 from oscd.client.errors import AnswerUnreadable, UsageRefused
 from oscd.client.target import Target
-from oscd.client.wire import Answer, Call, Wire
+from oscd.client.wire import EVENT_STREAM, Answer, Call, Wire
 
 PAGE_ENTRIES: Final = 500
 """Entries a list is asked for at a time; a node gives fewer where they are large."""
@@ -206,7 +206,7 @@ class Service:
             query: Of `GET /sse/subscribe`.
             values: Whether the user key goes along.
         """
-        headers = {"Accept": "text/event-stream"}
+        headers = {"Accept": EVENT_STREAM}
         headers |= {} if last_event_id is None else {"Last-Event-ID": last_event_id}
         with self._wire.stream(Call("GET", "/sse/subscribe", query, headers, with_user_key=values)) as parts:
             yield parts

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from oscd.client.errors import NodeUnavailable, Unreachable
+from oscd.client.errors import NO_NODE, AnswerUnreadable, NodeUnavailable, Unreachable
 from oscd.client.frames import Frame, FrameReader
 from oscd.client.service import Service
 
@@ -106,6 +106,8 @@ def changes(
                     failures = 0 if frame.event not in {"connected", "goodbye"} else failures
                     if place.takes(frame):
                         yield frame
+            if not ever:
+                raise AnswerUnreadable(f"the stream ended before it said anything; {NO_NODE}")
             lost = "the node ended the stream"
         except (Unreachable, NodeUnavailable) as error:
             if not ever:

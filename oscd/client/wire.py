@@ -20,7 +20,7 @@ import httpx
 
 from oscd import __version__
 from oscd.client.entries import Json
-from oscd.client.errors import AnswerUnreadable, Unreachable, UsageRefused
+from oscd.client.errors import NO_NODE, AnswerUnreadable, Unreachable, UsageRefused
 from oscd.client.refusals import refusal_of
 from oscd.client.target import Target
 
@@ -31,6 +31,7 @@ ANSWER_SECONDS: Final = 30.0
 SILENCE_SECONDS: Final = 45.0
 """Of a stream, three keep-alives by default; then it is taken for dead."""
 
+EVENT_STREAM: Final = "text/event-stream"
 MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
 TRIES: Final = 4
 MAX_PAUSE_SECONDS: Final = 5.0
@@ -134,7 +135,7 @@ class Wire:
 
         Raises:
             Unreachable: There was no answer.
-            AnswerUnreadable: It is no stream, and larger than any refusal.
+            AnswerUnreadable: It is no stream of events, or a refusal larger than any.
             Refusal: The node answered no.
         """
         response = self._send(call, SILENCE_SECONDS)
@@ -142,6 +143,9 @@ class Wire:
             answer = self._whole(call, response)
             raise refusal_of(answer.status, answer.content)
         with closing(response):
+            kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if kind != EVENT_STREAM:
+                raise AnswerUnreadable(f"{self.url}: answers without a stream; {NO_NODE}")
             yield self._parts(call, response)
 
     def _send(self, call: Call, silence_seconds: float) -> httpx.Response:

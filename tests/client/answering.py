@@ -104,7 +104,7 @@ def stream(*frames: str, then: Exception | None = None) -> httpx.Response:
         if then is not None:
             raise then
 
-    return httpx.Response(200, content=parts())
+    return httpx.Response(200, headers={"Content-Type": "text/event-stream; charset=utf-8"}, content=parts())
 
 
 def frame(event: str, data: Mapping[str, Any], at: str | None = None) -> str:

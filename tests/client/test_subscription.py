@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import httpx
 import pytest
 
-from oscd.client.errors import AccessRefused, NodeUnavailable, Unreachable
+from oscd.client.errors import AccessRefused, AnswerUnreadable, NodeUnavailable, Unreachable
 from oscd.client.frames import Frame
 from oscd.client.subscription import MOST_PAUSE_SECONDS, Place, Wanted, changes
-from tests.client.answering import change, frame, problem, service, stream
+from tests.client.answering import answer, change, frame, problem, service, stream
 
 CONNECTED = frame("connected", {}, "A0")
 CUT_OFF = httpx.ReadError("x")
@@ -178,3 +178,12 @@ def test_what_is_wanted_is_asked_for() -> None:
     assert dict(followed.script.asked[0].url.params) == query
     assert "X-User-Key" in followed.script.asked[0].headers
     assert "X-User-Key" not in Followed(stream(CONNECTED), frames=1).script.asked[0].headers
+
+
+@pytest.mark.parametrize(
+    "first", [httpx.Response(200, content="hello"), answer({}), stream(), stream(": hello\n\n")]
+)
+def test_what_is_no_node_is_not_waited_for(first: httpx.Response) -> None:
+    """A page that is no stream, or a stream that ends without a word, is an error and not a node that went away."""
+    with pytest.raises(AnswerUnreadable, match="OSC_URL"):
+        Followed(first, frames=1)
