@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 
-from oscd.cli.output import json_text
+from oscd.client.json_text import json_text
 from oscd.client.past import State
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from oscd.cli.output import Table, entry_document, json_text, say, tell_json, value_text
+from oscd.cli.output import Table, entry_document, say, tell_json, value_text
 from oscd.cli.session import (
     Session,
     at,
@@ -21,6 +21,7 @@ from oscd.cli.session import (
 from oscd.cli.value_input import value_of
 from oscd.client.entries import Entry, Json
 from oscd.client.errors import Conflict, EntryMissing, UsageRefused
+from oscd.client.json_text import json_text
 from oscd.client.service import Filters, Service
 from oscd.client.target import STDIN
 

@@ -11,7 +11,7 @@ import click
 from oscd.cli.formats import ENV, JSON, YAML, allow_option, format_of, format_option, prefix_option
 from oscd.cli.output import entry_document
 from oscd.cli.session import Session, at, category_filter, client_command, environment_filter
-from oscd.client.documents import json_text, yaml_text
+from oscd.client.documents import json_document, yaml_document
 from oscd.client.entries import Entry, Json
 from oscd.client.env_file import only_for_shells, written
 from oscd.client.errors import UsageRefused
@@ -76,7 +76,7 @@ def _text(form: str, entries: Sequence[Entry], naming: Naming, *, metadata: bool
         for variable in only_for_shells(made):
             click.echo(f"oscd: warning: only a shell can read {variable.name} as it is quoted", err=True)
         return written(made)
-    return {JSON: json_text, YAML: yaml_text}[form](_documents(entries, metadata=metadata))
+    return {JSON: json_document, YAML: yaml_document}[form](_documents(entries, metadata=metadata))
 
 
 def _documents(entries: Iterable[Entry], *, metadata: bool) -> Iterable[dict[str, Json]]:

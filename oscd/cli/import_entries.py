@@ -12,16 +12,17 @@ from pathlib import Path
 import click
 
 from oscd.cli.formats import ENV, JSON, format_of, format_option
-from oscd.cli.output import json_text, say, tell_json
+from oscd.cli.output import say, tell_json
 from oscd.cli.session import Session, client_command
 from oscd.client.documents import MAX_BYTES, Item, items_of_json, items_of_yaml
 from oscd.client.entries import Json
 from oscd.client.env_file import parsed
 from oscd.client.errors import UsageRefused
-from oscd.client.plain import plain
+from oscd.client.json_text import json_text
 from oscd.client.plan import Effect, Outcome, Step, apply, items_of_variables, plan
 from oscd.client.service import Service
 from oscd.client.variables import Naming
+from oscd.shown import shown
 
 _SIGNS = {Effect.CREATE: "+", Effect.CHANGE: "~", Effect.KEEP: "!"}
 _COLOURS = {Effect.CREATE: "green", Effect.CHANGE: "yellow"}
@@ -122,7 +123,7 @@ def _show(steps: Sequence[Step], *, values: bool) -> None:
     for step in steps:
         if step.effect in _SIGNS:
             line = f"{_SIGNS[step.effect]} {step.name}{_difference(step, values=values)}"
-            say(plain(line), colour=_COLOURS.get(step.effect))
+            say(shown(line), colour=_COLOURS.get(step.effect))
 
 
 def _difference(step: Step, *, values: bool) -> str:

@@ -16,7 +16,6 @@ import orjson
 from oscd.audit import Audit, Audited, Wanted
 from oscd.cli.log_file import FILE_ARGUMENT, database, reading
 from oscd.cli.moment import cut_here, read_moment
-from oscd.cli.shown import quoted, shown
 from oscd.errors import StartRefused
 from oscd.events.cut import Cut
 from oscd.events.event import EventRef
@@ -24,6 +23,7 @@ from oscd.events.sqlite.file import inode_of
 from oscd.events.sqlite.transaction import SqliteReading
 from oscd.moment import Moment, MomentUnknown
 from oscd.server.process import harden_process
+from oscd.shown import quoted, shown
 from oscd.times import rfc3339
 
 POLL_SECONDS: Final = 0.25

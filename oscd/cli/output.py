@@ -5,35 +5,23 @@ Must not write to standard error, nor decide what is printed.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 import click
 
 from oscd.client.entries import Entry, Json, Version
+from oscd.client.json_text import json_text
 from oscd.client.past import State
-from oscd.client.plain import plain
-
-_LINE_ENDS: Final = {0x85: r"\u0085", 0x2028: r"\u2028", 0x2029: r"\u2029"}
-
-
-def json_text(document: Json, *, indent: int | None = None, sort_keys: bool = False) -> str:
-    """JSON on one line, or on several."""
-    text = json.dumps(document, ensure_ascii=False, indent=indent, sort_keys=sort_keys)
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # half a surrogate pair, from an entry taken over from OpenSecureConf
-        return json.dumps(document, indent=indent, sort_keys=sort_keys)
-    # Some readers end a line at these characters, too; JSON has them in strings alone.
-    return text.translate(_LINE_ENDS)
+from oscd.shown import shown
 
 
 def value_text(value: Json) -> str:
-    """A value as `get` prints it: text as it is, anything else as JSON."""
-    return value if isinstance(value, str) else json_text(value)
+    """A value as `get` prints it: text as it is, but shall not act on a terminal; anything else as JSON."""
+    if not isinstance(value, str):
+        return json_text(value)
+    return shown(value, keep="\t\n") if is_terminal() else value
 
 
 def say(text: str, *, colour: str | None = None) -> None:
@@ -68,7 +56,7 @@ class Table:
 
     def say(self, *cells: str | None, colour: str | None = None) -> None:
         """Print a line; None is shown as `-`."""
-        texts = [plain(cell or "-").replace("\t", " ") for cell in cells]
+        texts = [shown((cell or "-").replace("\t", " ")) for cell in cells]
         if not is_terminal():
             say("\t".join(texts))
             return

@@ -7,10 +7,10 @@ import sys
 import click
 
 from oscd.cli.log_file import database, reading
-from oscd.cli.shown import shown
 from oscd.projections.entry import Entry
 from oscd.release import live_entry, release_entry, require_serving
 from oscd.server.process import harden_process
+from oscd.shown import shown
 from oscd.times import rfc3339
 
 

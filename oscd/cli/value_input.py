@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from typing import BinaryIO, Final, NoReturn
+from typing import BinaryIO, Final
 
 import click
 
 from oscd.client.entries import Json
 from oscd.client.errors import UsageRefused
+from oscd.client.json_text import read_strictly
 from oscd.client.target import STDIN
 
 MAX_BYTES: Final = 64 * 1024 * 1024
@@ -42,16 +42,15 @@ def _text(argument: str | None, file: Path | None) -> str:
         except OSError as error:
             raise UsageRefused(f"--file: {error.strerror}") from None
     if argument == STDIN:
-        text = _decoded(sys.stdin.buffer, "standard input")
-        if not text:
-            # More likely the program before the pipe failed than somebody means to set nothing.
-            raise UsageRefused("standard input is empty; for an empty value give '' as VALUE")
-        return text
+        return _decoded(sys.stdin.buffer, "standard input", may_be_empty=False)
     return _asked() if argument is None else argument
 
 
-def _decoded(source: BinaryIO, name: str) -> str:
+def _decoded(source: BinaryIO, name: str, *, may_be_empty: bool = True) -> str:
     content = source.read(MAX_BYTES + 1)
+    if not content and not may_be_empty:
+        # More likely the program before the pipe failed than somebody means to set nothing.
+        raise UsageRefused(f"{name} is empty; for an empty value give '' as VALUE")
     if len(content) > MAX_BYTES:
         raise UsageRefused(f"{name}: is larger than {MAX_BYTES >> 20} MiB")
     try:
@@ -70,11 +69,8 @@ def _asked() -> str:
 
 def _parsed(text: str) -> Json:
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        pass
-    raise UsageRefused("the value is not JSON; without --json-value it is taken as text")
-
-
-def _refuse_constant(_name: str) -> NoReturn:
-    raise ValueError("not JSON")
+        return read_strictly(text)
+    except UsageRefused as refused:
+        raise UsageRefused(
+            f"the value cannot be taken as JSON: {refused}; without --json-value it is taken as text"
+        ) from None

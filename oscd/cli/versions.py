@@ -14,7 +14,6 @@ from oscd.cli.output import (
     Table,
     entry_document,
     is_terminal,
-    json_text,
     say,
     state_document,
     tell_json,
@@ -24,9 +23,10 @@ from oscd.cli.session import Session, client_command, environment, key
 from oscd.client import past
 from oscd.client.entries import Version
 from oscd.client.errors import EntryMissing
+from oscd.client.json_text import json_text
 from oscd.client.past import State, version_name
-from oscd.client.plain import plain
 from oscd.client.service import ANY, Service
+from oscd.shown import shown
 
 _COLOURS = {"-": "red", "+": "green", "@": "cyan"}
 
@@ -105,7 +105,7 @@ def _say_comparison(session: Session, key: str, environment: str, before: State 
         return bool(lines)
     for line in lines:
         # A value is somebody's text; on a terminal it shall not act.
-        say(plain(line) if is_terminal() else line, colour=_COLOURS.get(line[:1]))
+        say(shown(line, keep="\t") if is_terminal() else line, colour=_COLOURS.get(line[:1]))
     return bool(lines)
 
 
@@ -145,7 +145,7 @@ def rollback(*, session: Session, key: str, environment: str, to: str, dry_run: 
     if session.as_json:
         tell_json(entry_document(entry, with_value=False))
     else:
-        said = f"in version {name}" if isinstance(name, int) else f"at {plain(name)}"
+        said = f"in version {name}" if isinstance(name, int) else f"at {shown(name)}"
         say(f"{key} in {environment} is now version {entry.version}, as it was {said}.")
 
 

@@ -6,11 +6,12 @@ import select
 
 import click
 
-from oscd.cli.output import Table, json_text, tell_json
+from oscd.cli.output import Table, tell_json
 from oscd.cli.session import Session, category_filter, client_command, environment_filter
 from oscd.client.entries import Json
 from oscd.client.errors import UsageRefused
 from oscd.client.frames import Frame
+from oscd.client.json_text import json_text
 from oscd.client.moment import is_position
 from oscd.client.subscription import Wanted, changes
 

@@ -17,13 +17,12 @@ from pydantic import ValidationError
 from oscd.api.models import EntryCreate
 from oscd.api.strict_json import parse
 from oscd.client.errors import UsageRefused
+from oscd.client.json_text import TOO_DEEP, json_text, read_strictly
 from oscd.client.yaml_text import dump_yaml, load_yaml
 from oscd.errors import RequestRefused
 
 MAX_BYTES: Final = 64 * 1024 * 1024
 """A file larger than this is not read; a node takes no larger import either (`OSC_MAX_IMPORT_BYTES`)."""
-
-_NO_DEPTH: Final = "is nested too deeply"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +39,13 @@ class Item:
     value: Any = field(repr=False)
 
 
-def json_text(entries: Iterable[Mapping[str, Any]]) -> str:
+def json_document(entries: Iterable[Mapping[str, Any]]) -> str:
     """Entries as a JSON document, one a line so that two exports can be compared line by line."""
-    lines = ",\n".join(_line(entry) for entry in entries)
+    lines = ",\n".join(json_text(entry) for entry in entries)
     return f"[\n{lines}\n]\n" if lines else "[]\n"
 
 
-def yaml_text(entries: Iterable[Mapping[str, Any]]) -> str:
+def yaml_document(entries: Iterable[Mapping[str, Any]]) -> str:
     """Entries as a YAML document.
 
     Raises:
@@ -69,15 +68,7 @@ def items_of_json(text: str, environment: str | None) -> list[Item]:
     Raises:
         UsageRefused: It is no such document, holds what cannot be stored, or one entry twice.
     """
-    try:
-        document = json.loads(text, object_pairs_hook=_object, parse_int=_integer)
-    except json.JSONDecodeError as error:
-        raise UsageRefused(
-            f"line {error.lineno}, column {error.colno}: {error.msg}; accepted is JSON"
-        ) from None
-    except RecursionError:
-        raise UsageRefused(_NO_DEPTH) from None
-    return items_of(document, environment)
+    return items_of(read_strictly(text), environment)
 
 
 def items_of_yaml(text: str, environment: str | None) -> list[Item]:
@@ -94,7 +85,7 @@ def items_of(document: object, environment: str | None) -> list[Item]:
             try:
                 items = list(_nested(document, "", environment))
             except RecursionError:
-                raise UsageRefused(_NO_DEPTH) from None
+                raise UsageRefused(TOO_DEEP) from None
         case _:
             raise UsageRefused("accepted is a list of entries, or a mapping of the parts of keys to values")
     return unique(items)
@@ -117,7 +108,7 @@ def item(key: object, environment: object, category: object, value: object, wher
     except RequestRefused as error:
         raise UsageRefused(f"{where}: {error.detail.replace('The body', 'the value')}") from None
     except (RecursionError, TypeError):
-        raise UsageRefused(f"{where}: the value cannot be said in JSON, or {_NO_DEPTH}") from None
+        raise UsageRefused(f"{where}: the value cannot be said in JSON, or {TOO_DEEP}") from None
     assert isinstance(key, str)
     assert isinstance(environment, str)
     return Item(key, environment, category if isinstance(category, str) else None, value)
@@ -135,15 +126,6 @@ def unique(items: list[Item]) -> list[Item]:
             raise UsageRefused(f"{each.key!r} in {each.environment!r} comes twice")
         seen.add((each.environment, each.key))
     return items
-
-
-def _line(entry: Mapping[str, Any]) -> str:
-    line = json.dumps(entry, ensure_ascii=False)
-    try:
-        line.encode()
-    except UnicodeEncodeError:  # half a surrogate pair, from an entry taken over from OpenSecureConf
-        return json.dumps(entry)
-    return line
 
 
 def _listed(entry: object, where: str, environment: str | None) -> Item:
@@ -169,19 +151,3 @@ def _nested(mapping: dict[object, object], above: str, environment: str | None) 
             yield from _nested(value, key, environment)
         else:
             yield item(key, environment, None, value, repr(key))
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise UsageRefused(f"the name {twice[:80]!r} comes twice in one object")
-    return made
-
-
-def _integer(digits: str) -> int:
-    # int() takes quadratic time over long runs; no node stores them anyway.
-    if len(digits) > 20:
-        raise UsageRefused("an integer is beyond 64 bits; write it as a string")
-    return int(digits)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from oscd.client.documents import Item
+from oscd.client.documents import Item, item
 from oscd.client.entries import Entry, Json
 from oscd.client.errors import ClientError, Conflict, EntryMissing, Refusal, UsageRefused
 from oscd.client.service import ANY, Filters, Service
@@ -102,7 +102,7 @@ def items_of_variables(
     """Which entries variables are: those that an export would call so; else new ones, the prefix before their name.
 
     Raises:
-        UsageRefused: Two entries are called so.
+        UsageRefused: Two entries are called so, or the API would not take one.
         ClientError: As `Service.entries`.
     """
     called: dict[str, list[Entry]] = {}
@@ -114,10 +114,11 @@ def items_of_variables(
 def _item(name: str, text: str, called: Sequence[Entry], environment: str, naming: Naming) -> Item:
     match called:
         case []:
-            return Item(naming.prefix + name, environment, None, text)
+            return item(naming.prefix + name, environment, None, text, name)
+        case [entry] if text_of(entry.value) == text:
+            return Item(entry.key, environment, None, entry.value)
         case [entry]:
-            same = text_of(entry.value) == text
-            return Item(entry.key, environment, None, entry.value if same else value_of(text, entry.value))
+            return item(entry.key, environment, None, value_of(text, entry.value), name)
         case _:
             keys = " and ".join(repr(entry.key) for entry in called)
             raise UsageRefused(f"{name} could be {keys}; narrow it with --prefix")

@@ -12,7 +12,7 @@ from typing import Final
 
 from oscd.client.entries import Json
 from oscd.client.errors import AccessRefused, Conflict, EntryMissing, NodeUnavailable, Refusal
-from oscd.client.plain import plain
+from oscd.shown import shown
 
 _MAX_DETAIL: Final = 1000
 _MAX_FIELDS: Final = 20
@@ -41,14 +41,18 @@ def refusal_of(status: int, content: bytes) -> Refusal:
     errors = document.get("errors")
     # One wrong field is in the detail already.
     fields = errors if isinstance(errors, list) and len(errors) > 1 else []
-    return _error(status, plain(detail[:_MAX_DETAIL]), [*map(_field, fields[:_MAX_FIELDS])])
+    return _error(status, _shown(detail[:_MAX_DETAIL]), [*map(_field, fields[:_MAX_FIELDS])])
 
 
 def _field(error: Json) -> str:
     """A sentence for one wrong field."""
     if not isinstance(error, dict) or not isinstance(error.get("loc"), list):
         return "a field is wrong"
-    return plain(f"{'.'.join(map(str, error['loc']))}: {error.get('msg')}"[:_MAX_DETAIL])
+    return _shown(f"{'.'.join(map(str, error['loc']))}: {error.get('msg')}"[:_MAX_DETAIL])
+
+
+def _shown(text: str) -> str:
+    return shown(text, keep="\t")
 
 
 def _error(status: int, detail: str, fields: Sequence[str] = ()) -> Refusal:

@@ -1,7 +1,8 @@
 """Owns YAML: the part of it that says what JSON can say.
 
-Read as YAML 1.2 reads it (its core schema: `no` is text, a date is text), with neither tags, aliases nor merge keys;
-written so that YAML 1.1 reads the same. Must not know entries. Only this module imports `yaml`.
+Read as YAML 1.2 reads it (its core schema: `no` is text, a date is text). Refused is what JSON has no word for: tags,
+aliases, merge keys, `0x1F`, `0o17`, `.inf`, `.nan`. Written so that YAML 1.1 reads the same. Must not know entries.
+Only this module imports `yaml`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from oscd.client.errors import UsageRefused
 MAX_CHARACTERS: Final = 8 * 1024 * 1024
 """The reader is written in Python and takes some 10 s for so many; a larger document goes as JSON."""
 
+_STRING_TAG: Final = "tag:yaml.org,2002:str"
 _FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$")
 _CORE: Final = (
     ("tag:yaml.org,2002:null", re.compile(r"(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""]),
@@ -25,6 +27,8 @@ _CORE: Final = (
     ("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789")),
 )
 
+_NOT_JSON: Final = re.compile(r"(?:0x[0-9a-fA-F]+|0o[0-7]+|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$")
+"""The rest of the core schema."""
 
 # PyYAML writes these as they are where it quotes singly or not at all, and then reads them back as something else.
 _ESCAPED: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
@@ -78,13 +82,17 @@ def load_yaml(text: str) -> Any:  # noqa: ANN401 - whatever JSON can say
 
 def _string(writer: yaml.SafeDumper, text: str) -> ScalarNode:
     style = '"' if _ESCAPED.search(text) else None
-    return writer.represent_scalar("tag:yaml.org,2002:str", text, style)
+    return writer.represent_scalar(_STRING_TAG, text, style)
 
 
 def _mapping(reader: _Reader, node: MappingNode) -> Any:  # noqa: ANN401 - PyYAML's protocol of two steps
     made: dict[str, Any] = {}
     yield made
     for name_node, value_node in node.value:
+        if name_node.tag == _STRING_TAG and name_node.value == "<<" and name_node.style is None:
+            raise UsageRefused(
+                f"line {name_node.start_mark.line + 1}: a merge key; write out what it stands for"
+            )
         name = reader.construct_object(name_node, deep=True)
         if not isinstance(name, str):
             raise UsageRefused(f"line {name_node.start_mark.line + 1}: accepted as a name is text; quote it")
@@ -112,6 +120,8 @@ _Reader.yaml_implicit_resolvers = {}
 _Reader.yaml_constructors = {}
 for _tag, _pattern, _first in _CORE:
     _Reader.add_implicit_resolver(_tag, _pattern, _first)
+_Reader.add_implicit_resolver("tag:yaml.org,2002:other", _NOT_JSON, list("-+.0"))
+_Writer.add_implicit_resolver("tag:yaml.org,2002:other", _NOT_JSON, list("-+.0"))
 _Writer.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
 _Writer.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?[0-9]+$"), list("-+0123456789"))
 _Writer.add_representer(str, _string)

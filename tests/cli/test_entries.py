@@ -23,7 +23,7 @@ def test_text_comes_back_bare_and_anything_else_as_json(oscd: Run) -> None:
 
 def test_what_get_printed_comes_back_equal(oscd: Run, tmp_path: Path) -> None:
     """Standard input and a file lose the one line feed that `get` adds, and nothing else."""
-    for text in ("-----BEGIN-----\nx\n-----END-----\n", "no end", "\n\n", "\ttab\r\n", "€\u2028"):
+    for text in ("-----BEGIN-----\nx\n-----END-----\n", "no end", "\n\n", "\ttab\r\n", "€\u2028", ""):
         (tmp_path / "value").write_bytes(text.encode())
         oscd("set", "round", "-e", "prod", "--file", str(tmp_path / "value"))
         first = oscd("get", "round", "-e", "prod", "--json").document["value"]
@@ -63,8 +63,9 @@ def test_set_can_be_compare_and_swap(oscd: Run) -> None:
         (["x", "-", "-e", "prod"], b"\xff", "standard input: is not UTF-8"),
         (["x", "v", "-e", "prod", "--file", "f"], None, "both given"),
         (["x", "-e", "prod", "--file", "none"], None, "--file: No such file"),
-        (["x", "{", "-e", "prod", "--json-value"], None, "the value is not JSON"),
-        (["x", "NaN", "-e", "prod", "--json-value"], None, "the value is not JSON"),
+        (["x", "{", "-e", "prod", "--json-value"], None, "the value cannot be taken as JSON"),
+        (["x", "NaN", "-e", "prod", "--json-value"], None, "the value cannot be taken as JSON"),
+        (["x", '{"s3cret": 1, "s3cret": 2}', "-e", "prod", "--json-value"], None, "a name comes twice"),
         (["x", "v", "-e", "prod", "--create", "--if-match", "t"], None, "exclude each other"),
         (["x", "-", "-e", "prod", "--user-key-file", "-"], b"k", "cannot hold both"),
         (["x", "v"], None, "Missing option '-e' / '--environment'"),
@@ -75,6 +76,7 @@ def test_wrong_usage_sets_nothing(oscd: Run, arguments: list[str], given: bytes,
     done = oscd("set", *arguments, given=given, fails=True)
     assert done.status == 2
     assert sentence in done.errors
+    assert "s3cret" not in done.errors
     assert oscd("get", "x", "-e", "prod", fails=True).status == 3
 
 

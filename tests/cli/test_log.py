@@ -12,13 +12,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from oscd.cli.main import commands
-from oscd.cli.shown import quoted, shown
 from oscd.commands import Caller, Create, Sealed, decide
 from oscd.events.position import decode_position
 from oscd.events.sqlite import schema
 from oscd.events.sqlite.transaction import SqliteReading, SqliteWriting
 from oscd.moment import cut_at
 from oscd.projections.sqlite import SqliteProjections
+from oscd.shown import quoted, shown
 from oscd.times import rfc3339
 from tests.events.log_contract import draft
 from tests.projections.history import Step, log_with, run_more

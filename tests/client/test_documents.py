@@ -11,13 +11,13 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oscd.client.documents import Item, items_of_json, items_of_yaml, json_text, yaml_text
+from oscd.client.documents import Item, items_of_json, items_of_yaml, json_document, yaml_document
 from oscd.client.errors import UsageRefused
 
 Write = Callable[[Iterable[Mapping[str, Any]]], str]
 Read = Callable[[str, str | None], list[Item]]
 
-BOTH = [(json_text, items_of_json), (yaml_text, items_of_yaml)]
+BOTH = [(json_document, items_of_json), (yaml_document, items_of_yaml)]
 NAMES = ["json", "yaml"]
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -71,7 +71,7 @@ def test_what_is_written_is_read_back(write: Write, read: Read, entries: list[di
 @given(ENTRIES)
 def test_other_readers_of_yaml_read_the_same(entries: list[dict[str, Any]]) -> None:
     """PyYAML's own reader, of YAML 1.1, finds in a document what was written."""
-    assert exact(yaml.safe_load(yaml_text(entries))) == exact(entries)
+    assert exact(yaml.safe_load(yaml_document(entries))) == exact(entries)
 
 
 @pytest.mark.parametrize(("write", "read"), BOTH, ids=NAMES)
@@ -118,9 +118,9 @@ BAD: list[tuple[Read, str, str]] = [
     (items_of_json, '[{"key": "a"}]', "entry 1: accepted is a mapping with key"),
     (items_of_json, '[{"key": "a", "value": 1}]', "--environment"),
     (items_of_json, '{"a": {"b": 1}, "a/b": 2}', "comes twice"),
-    (items_of_json, '{"a": 1, "a": 2}', "'a' comes twice"),
+    (items_of_json, '{"a": 1, "a": 2}', "a name comes twice"),
     (items_of_json, '{"a": NaN}', "NaN"),
-    (items_of_json, '{"a": 1e999}', "Infinity"),
+    (items_of_json, '{"a": 1e999}', "number|Infinity"),
     (items_of_json, '{"a": 18446744073709551616}', "64 bits"),
     (items_of_json, '{"a": ' + "9" * 5000 + "}", "64 bits"),
     (items_of_json, '{"a": "\\ud800"}', "surrogate"),
@@ -133,7 +133,12 @@ BAD: list[tuple[Read, str, str]] = [
     (items_of_yaml, "", "accepted is a list"),
     (items_of_yaml, "a: 1\na: 2\n", "line 2: the name comes twice"),
     (items_of_yaml, "a: &x [1]\nb: *x\n", "line 2: an alias"),
-    (items_of_yaml, "a: {<<: {b: 1}}\nb: !!python/name:os.system\n", "a tag"),
+    (items_of_yaml, "a: {c: {b: 1}}\nb: !!python/name:os.system\n", "a tag"),
+    (items_of_yaml, "a:\n  <<: {b: 1}\n", "line 2: a merge key"),
+    (items_of_yaml, "a: 0x1F\n", "line 1: "),
+    (items_of_yaml, "a: 1\nb: 0o17\n", "line 2: "),
+    (items_of_yaml, "a: -.Inf\n", "line 1: "),
+    (items_of_yaml, "a: .nan\n", "line 1: "),
     (items_of_yaml, "a: !!binary aGk=\n", "a tag"),
     (items_of_yaml, "1: x\n", "quote it"),
     (items_of_yaml, "a: 99999999999999999999\n", "64 bits"),

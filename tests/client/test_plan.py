@@ -10,7 +10,7 @@ import pytest
 from oscd.client.documents import Item
 from oscd.client.errors import AccessRefused, Conflict, UsageRefused
 from oscd.client.plan import Effect, apply, items_of_variables, plan
-from oscd.client.service import Filters, Service
+from oscd.client.service import ANY, Filters, Service
 from oscd.client.target import Target
 from oscd.client.variables import Naming
 from tests.support.node import OTHER_USER_KEY, USER_KEY, RunningNode
@@ -120,3 +120,12 @@ def test_a_name_of_two_entries_is_refused(service: Service, place: str) -> None:
         service.put(place, key, 1, if_none_match="*")
     with pytest.raises(UsageRefused, match=r"A_B could be 'a-b' and 'a/b'"):
         items_of_variables(service, [("A_B", "2")], place, Naming())
+
+
+def test_a_variable_that_no_node_takes_stops_all(service: Service, place: str) -> None:
+    """As in a document, what could not be stored is refused by its name before anything is written."""
+    with pytest.raises(UsageRefused, match=f"^{'N' * 300}: key: "):
+        items_of_variables(service, [("GOOD", "1"), ("N" * 300, "1")], place, Naming())
+    service.put(place, "number", 1, if_none_match=ANY)
+    with pytest.raises(UsageRefused, match=r"^NUMBER: .*nested too deeply"):
+        items_of_variables(service, [("NUMBER", "[" * 65 + "]" * 65)], place, Naming())

@@ -61,7 +61,7 @@ def test_a_refusal_is_the_error_of_its_status(status: int, detail: str, kind: ty
     with pytest.raises(Refusal) as refused:
         one.ask(GET)
     assert type(refused.value) is kind
-    assert (refused.value.status, refused.value.detail) == (status, detail + "\ufffd[2J")
+    assert (refused.value.status, refused.value.detail) == (status, detail + r"\x1b[2J")
 
 
 def test_wrong_fields_are_told_one_by_one() -> None:
@@ -73,7 +73,7 @@ def test_wrong_fields_are_told_one_by_one() -> None:
     one, _, _ = wire(answer({"detail": "2 fields are wrong", "errors": fields}, 422))
     with pytest.raises(Refusal) as refused:
         one.ask(GET)
-    assert str(refused.value) == "2 fields are wrong; query.limit: too large; query.at: no\ufffd[2Jtime"
+    assert str(refused.value) == "2 fields are wrong; query.limit: too large; query.at: no\\x1b[2Jtime"
 
 
 @pytest.mark.parametrize("content", [b"<html>\x1b[2J", b"", b"[]", b'{"detail":1}', b"[" * 100_000])

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 
-def shown(text: str) -> str:
-    """The text with what cannot be printed (control characters, marks of direction) spelled out."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+def shown(text: str, *, keep: str = "") -> str:
+    """The text with what cannot be printed (control characters, marks of direction) spelled out.
+
+    Args:
+        keep: Characters that stay as they are.
+    """
+    return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
 
 
 def quoted(text: str) -> str:
