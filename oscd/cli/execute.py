@@ -23,7 +23,7 @@ from oscd.client.supervision import GRACE_SECONDS, Supervision
 from oscd.client.variables import Naming, variables
 
 
-@client_command("exec")
+@client_command("exec", json_help="Errors as JSON, until the command runs.")
 @environment
 @prefix_option
 @category_filter

@@ -10,7 +10,7 @@ import click
 
 from oscd.cli.formats import ENV, JSON, YAML, allow_option, format_of, format_option, prefix_option
 from oscd.cli.output import entry_document
-from oscd.cli.session import Session, at, category_filter, client_command, environment_filter
+from oscd.cli.session import Session, at, category_filter, client_command, environment_filter, file_name
 from oscd.client.documents import json_document, yaml_document
 from oscd.client.entries import Entry, Json
 from oscd.client.env_file import only_for_shells, written
@@ -23,14 +23,18 @@ _SAID = ("key", "environment", "category", "value")
 _METADATA = ("version", "created_at", "updated_at")
 
 
-@client_command("export")
+@client_command("export", json_help="Errors as JSON; for entries as JSON: --format json.")
 @environment_filter
 @prefix_option
 @category_filter
 @at
 @format_option
 @click.option(
-    "-o", "--output", metavar="FILE", help="Else standard output; made with mode 0600, whole or not at all."
+    "-o",
+    "--output",
+    type=file_name,
+    metavar="FILE",
+    help="Else, or with -, standard output; made with mode 0600, whole or not at all.",
 )
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @click.option(
@@ -63,7 +67,7 @@ def export(
     with session.service() as service:
         entries = list(service.entries(Filters(environment, category, prefix), at=at))
     text = _text(form, entries, Naming(prefix, allow), metadata=metadata)
-    if output is None:
+    if output is None or output == "-":
         sys.stdout.buffer.write(text.encode())
     else:
         write_private(Path(output), text.encode(), replace=force)

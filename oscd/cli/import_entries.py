@@ -13,7 +13,7 @@ import click
 
 from oscd.cli.formats import ENV, JSON, format_of, format_option
 from oscd.cli.output import say, tell_json
-from oscd.cli.session import Session, client_command
+from oscd.cli.session import Session, client_command, file_name
 from oscd.client.documents import MAX_BYTES, Item, items_of_json, items_of_yaml
 from oscd.client.entries import Json
 from oscd.client.env_file import parsed
@@ -21,6 +21,7 @@ from oscd.client.errors import UsageRefused
 from oscd.client.json_text import json_text
 from oscd.client.plan import Effect, Outcome, Step, apply, items_of_variables, plan
 from oscd.client.service import Service
+from oscd.client.target import STDIN
 from oscd.client.variables import Naming
 from oscd.shown import shown
 
@@ -29,7 +30,7 @@ _COLOURS = {Effect.CREATE: "green", Effect.CHANGE: "yellow"}
 
 
 @client_command("import")
-@click.argument("file", metavar="FILE")
+@click.argument("file", type=file_name, metavar="FILE")
 @click.option(
     "-e", "--environment", metavar="ENV", help="Where all entries go; else where the file says they are."
 )
@@ -61,6 +62,8 @@ def import_entries(
 
     Example: oscd import app.yaml -e staging --dry-run
     """
+    if file == STDIN and session.user_key_file == STDIN:
+        raise UsageRefused("standard input cannot hold both the user key and the entries")
     text = _read(file)
     with session.service() as service:
         try:
@@ -85,7 +88,7 @@ def import_entries(
 
 def _read(file: str) -> str:
     try:
-        if file == "-":
+        if file == STDIN:
             content = sys.stdin.buffer.read(MAX_BYTES + 1)
         else:
             with Path(file).open("rb") as opened:
@@ -112,7 +115,7 @@ def _items(service: Service, text: str, form: str, environment: str | None, pref
 def _require_consent(file: str, *, yes: bool) -> None:
     if yes:
         return
-    if file == "-" or not sys.stdin.isatty():
+    if file == STDIN or not sys.stdin.isatty():
         raise UsageRefused(
             "there is no terminal to ask on: --yes imports without asking, --dry-run only shows"
         )

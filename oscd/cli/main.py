@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -79,14 +80,17 @@ def main() -> None:
     try:
         sys.exit(commands.main(prog_name="oscd", standalone_mode=False) or 0)
     except click.ClickException as error:
-        tell_wrong_usage(error, sys.argv[1:])
+        with suppress(OSError):  # nobody may read it; the status is what counts
+            tell_wrong_usage(error, sys.argv[1:])
         sys.exit(error.exit_code)
     except click.Abort as abort:
         # Ctrl-C, or a question that was answered with no, or not at all.
         is_interrupted = isinstance(abort.__cause__ or abort.__context__, KeyboardInterrupt)
         if not is_interrupted:
-            click.echo("Aborted!", err=True)
+            with suppress(OSError):
+                click.echo("Aborted!", err=True)
         sys.exit(EXIT_INTERRUPTED if is_interrupted else EXIT_FAILED)
     except OscdError as error:
-        click.echo(f"oscd: {error}", err=True)
+        with suppress(OSError):
+            click.echo(f"oscd: {error}", err=True)
         sys.exit(EXIT_FAILED)

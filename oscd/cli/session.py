@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Final
@@ -30,6 +31,9 @@ def _moment(ctx: click.Context, param: click.Parameter, given: str | None) -> st
     except UsageRefused as refused:
         raise click.BadParameter(str(refused), ctx, param) from None
 
+
+file_name: Final = click.Path(readable=False, allow_dash=True)
+"""A type for which shells complete names of files; whether one can be used is said where it is used."""
 
 key = click.argument("key")
 environment = click.option("-e", "--environment", metavar="ENV", required=True, help=ENVIRONMENT_HELP)
@@ -85,21 +89,28 @@ def _with_session(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*arguments, session=Session(user_key_file, insecure, as_json), **options)
         except ClientError as error:
-            tell_error(error, as_json=as_json)
+            with suppress(OSError):  # nobody may read it; the status is what counts
+                tell_error(error, as_json=as_json)
             sys.exit(exit_status(error))
         except OSError as error:
             # Nor may the flush at exit meet what cannot be written to again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             if isinstance(error, BrokenPipeError):
                 sys.exit(0)  # Whoever reads has enough, as `head` does.
-            click.echo(f"oscd: {error.strerror}", err=True)
+            with suppress(OSError):
+                click.echo(f"oscd: {error.strerror}", err=True)
             sys.exit(EXIT_FAILED)
 
     return run
 
 
-def client_command(name: str) -> Callable[[Callable[..., None]], click.Command]:
+def client_command(
+    name: str, *, json_help: str = "For machines; errors too."
+) -> Callable[[Callable[..., None]], click.Command]:
     """Make a command of the client side; options come between this and the function, as with click's own.
+
+    Args:
+        json_help: What `--json` does.
 
     Its function gets `session: Session`. Its docstring is the help and ends with an example; the exit statuses
     follow.
@@ -107,17 +118,18 @@ def client_command(name: str) -> Callable[[Callable[..., None]], click.Command]:
 
     def make(function: Callable[..., None]) -> click.Command:
         command = click.command(name, epilog=EXIT_STATUS)(_with_session(function))
-        command.params += _shared_options()
+        command.params += _shared_options(json_help)
         return command
 
     return make
 
 
-def _shared_options() -> list[click.Parameter]:
+def _shared_options(json_help: str) -> list[click.Parameter]:
     return [
-        click.Option(["--json", "as_json"], is_flag=True, help="For machines; errors too."),
+        click.Option(["--json", "as_json"], is_flag=True, help=json_help),
         click.Option(
             ["--user-key-file"],
+            type=file_name,
             metavar="FILE",
             help="File with the user key, - for standard input; else OSC_USER_KEY_FILE or OSC_USER_KEY.",
         ),

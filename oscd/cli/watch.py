@@ -50,8 +50,10 @@ def watch(
     """
     if after is not None and not is_position(after):
         raise UsageRefused("--from: accepted is a position, as --json and `oscd history` show them")
+    if after is not None and snapshot:
+        raise UsageRefused("--from and --snapshot exclude each other: a snapshot is of now")
     wanted = Wanted(key, environment, category, after, snapshot, values)
-    teller = _Teller(as_json=session.as_json, values=values, is_partial=snapshot and after is None)
+    teller = _Teller(as_json=session.as_json, values=values, is_partial=snapshot)
     with session.service(with_user_key=values) as service:
         for frame in changes(service, wanted, on_loss=_warn):
             teller.tell(frame)

@@ -149,13 +149,14 @@ def test_a_report_for_machines(shared_node: RunningNode) -> None:
     [
         (["export", "--format", "env"], "--environment"),
         (["export", "-e", "guarded", "--format", "env"], "--allow LD_PRELOAD"),
+        (["import", "-", "--user-key-file", "-"], "both the user key and the entries"),
         (["import", "missing.json"], "No such file"),
         (["import", "x.unknown"], "--format"),
         (["import", "x.env"], "--environment"),
         (["import", "bad.yaml", "-e", "x"], "bad.yaml: line 1"),
         (["import", "latin.json", "-e", "x"], "not UTF-8"),
     ],
-    ids=range(7),
+    ids=range(8),
 )
 def test_what_cannot_be_used_is_refused(
     shared_node: RunningNode, tmp_path: Path, arguments: list[str], told: str
@@ -175,13 +176,15 @@ def test_what_cannot_be_used_is_refused(
 
 
 def test_an_existing_file_is_kept(shared_node: RunningNode, tmp_path: Path) -> None:
-    """An export replaces it only with --force."""
+    """An export replaces it only with --force; - is standard output, and no file."""
     path = tmp_path / "x.json"
     path.write_text("mine")
     assert call(shared_node, "export", "-e", "none", "-o", str(path)).returncode == 2
     assert path.read_text() == "mine"
     assert call(shared_node, "export", "-e", "none", "-o", str(path), "--force").returncode == 0
     assert path.read_text() == "[]\n"
+    shown = call(shared_node, "export", "-e", "none", "-o", "-", directory=tmp_path)
+    assert (shown.stdout, [file.name for file in tmp_path.iterdir()]) == ("[]\n", ["x.json"])
 
 
 def test_an_export_of_the_past(shared_node: RunningNode) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+from pathlib import Path
 
 import click
 import pytest
@@ -12,8 +14,10 @@ from click.shell_completion import ShellComplete
 from oscd.cli.main import commands
 from oscd.cli.outcome import EXIT_STATUS
 from oscd.cli.sections import CALL
+from tests.cli.calling import caller, command
 from tests.cli.conftest import Run
 from tests.support.node import USER_KEY, RunningNode, run_oscd
+from tests.support.waiting import PATIENCE
 
 COMMANDS = sorted(commands.commands)
 
@@ -91,11 +95,11 @@ def test_help_lists_every_command_once_under_a_head(oscd: Run) -> None:
 
 def test_no_option_takes_a_key() -> None:
     """A key on a command line is seen by everybody on the machine: there is only the name of a file."""
-    for command in commands.commands.values():
-        for parameter in command.params:
+    for each in commands.commands.values():
+        for parameter in each.params:
             if isinstance(parameter, click.Option):
                 for option in parameter.opts:
-                    assert not option.endswith(("user-key", "api-key", "password")), (command.name, option)
+                    assert not option.endswith(("user-key", "api-key", "password")), (each.name, option)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -103,6 +107,27 @@ def test_each_shell_gets_its_completion(shell: str, oscd: Run) -> None:
     """The script defines a completion of `oscd` and asks it by the variable click listens to."""
     script = oscd("completion", shell).output
     assert f"_OSCD_COMPLETE={shell}_complete" in script
+
+
+@pytest.mark.parametrize(("arguments", "status"), [(["get", "none", "-e", "prod"], 3), (["get"], 2)])
+def test_an_error_that_nobody_reads_keeps_its_status(
+    shared_node: RunningNode, arguments: list[str], status: int
+) -> None:
+    """Where standard error cannot be written to, the exit status still says what was wrong."""
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            command(*arguments), env=caller(shared_node), stderr=full, timeout=PATIENCE, check=False
+        )
+    assert done.returncode == status
+
+
+@pytest.mark.parametrize(
+    "before", [["import"], ["export", "-o"], ["get", "--user-key-file"], ["set", "k", "--file"]], ids=" ".join
+)
+def test_names_of_files_are_completed(before: list[str]) -> None:
+    """The shell is told that a file is meant."""
+    complete = ShellComplete(commands, {}, "oscd", "_OSCD_COMPLETE")
+    assert [item.type for item in complete.get_completions(before, "k")] == ["file"]
 
 
 def test_completion_knows_commands(oscd: Run) -> None:

@@ -74,3 +74,10 @@ def test_a_position_that_is_none_is_refused(oscd: Run) -> None:
     done = oscd("watch", "--from", "yesterday\r\nX: y", fails=True)
     assert done.status == 2
     assert "--from: accepted is a position" in done.errors
+
+
+def test_a_snapshot_of_the_past_is_refused(oscd: Run) -> None:
+    """A node gives one of now; where to go on from would be passed over in silence."""
+    done = oscd("watch", "--from", "A1", "--snapshot", fails=True)
+    assert done.status == 2
+    assert "exclude each other" in done.errors
