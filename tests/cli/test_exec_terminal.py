@@ -3,73 +3,15 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
-import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cli.calling import SERVER, caller, command
+from tests.cli.terminal import terminal
 from tests.support.node import RunningNode
-from tests.support.waiting import PATIENCE, wait_until
-
-TAKE_TERMINAL = """
-import fcntl, os, sys, termios
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-os.execvp(sys.argv[1], sys.argv[1:])
-"""
-"""Run by the leader of a new session: the terminal becomes its own, then a command has it."""
-
-
-class Terminal:
-    """A terminal with a command on it.
-
-    Attributes:
-        pid: The command's process.
-    """
-
-    def __init__(self, pid: int, descriptor: int) -> None:
-        self.pid = pid
-        self._descriptor = descriptor
-        self._shown = b""
-
-    def type(self, text: str) -> None:
-        os.write(self._descriptor, text.encode())
-
-    def await_text(self, text: str) -> None:
-        wait_until(lambda: self._shows(text), what=f"{text} on {self._shown!r}")
-        self._shown = b""
-
-    def _shows(self, text: str) -> bool:
-        while select.select([self._descriptor], [], [], 0)[0]:
-            self._shown += os.read(self._descriptor, 65536)
-        return text.encode() in self._shown
-
-
-@contextmanager
-def terminal(arguments: Sequence[str], environment: dict[str, str]) -> Iterator[Terminal]:
-    ours, theirs = os.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", TAKE_TERMINAL, *arguments],
-        env=environment,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-    )
-    os.close(theirs)
-    try:
-        yield Terminal(process.pid, ours)
-    finally:
-        os.close(ours)
-        # A hangup ends neither the server nor what watches it; a shell's jobs are in groups of their own.
-        for pid in _session_of(process.pid):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        process.wait(PATIENCE)
+from tests.support.waiting import wait_until
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +76,3 @@ def test_job_control_is_the_shells(shared_node: RunningNode, tmp_path: Path) -> 
 
 def _state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
-
-
-def _session_of(leader: int) -> list[int]:
-    """The processes of a session, its leader included."""
-    found = []
-    for path in Path("/proc").iterdir():
-        with suppress(ProcessLookupError, ValueError):
-            if os.getsid(int(path.name)) == leader:
-                found.append(int(path.name))
-    return found
