@@ -12,10 +12,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from oscd.api.strict_json import parse
 from oscd.client.errors import UsageRefused
 from oscd.client.guarded import is_own, why_guarded
-from oscd.errors import RequestRefused
+from oscd.client.json_text import read_strictly
 
 NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 """What POSIX calls a name (XBD 3.216): what a shell can set."""
@@ -88,8 +87,8 @@ def value_of(text: str, before: Any) -> Any:  # noqa: ANN401 - whatever JSON can
     if isinstance(before, str):
         return text
     try:
-        read = parse(text.encode())
-    except RequestRefused:
+        read = read_strictly(text)
+    except UsageRefused:
         return text
     return text if isinstance(read, str) else read
 

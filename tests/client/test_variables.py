@@ -116,8 +116,15 @@ def test_a_text_that_did_not_change_is_the_value_it_was(value: object) -> None:
 
 @pytest.mark.parametrize(
     ("text", "before", "after"),
-    [("81", 80, 81), ("82", "80", "82"), ("off", True, "off"), ('"x"', 1, '"x"'), ("[1]", {}, [1])],
-    ids=["number", "text", "no truth", "no number", "list"],
+    [
+        ("81", 80, 81),
+        ("82", "80", "82"),
+        ("off", True, "off"),
+        ('"x"', 1, '"x"'),
+        ("[1]", {}, [1]),
+        ('{"a":1,"a":2}', {}, '{"a":1,"a":2}'),
+    ],
+    ids=["number", "text", "no truth", "no number", "list", "twice"],
 )
 def test_a_changed_text_keeps_its_kind(text: str, before: object, after: object) -> None:
     """Text stays text; what was a number, a truth, a list or a mapping is one where it can be read as one."""
