@@ -6,6 +6,7 @@ Backups of OpenSecureConf 3.x are read as well as those made here: their times m
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any, Final
 
 import orjson
@@ -45,7 +46,8 @@ def judge(entry_json: bytes, most_bytes: int) -> BackedUp | Failure:
     except RequestRefused as refusal:
         reason = refusal.detail
     environment, key = _place(entry_json if len(entry_json) <= most_bytes * _ESCAPED else b"")
-    return Failure(environment, key, reason.replace("The body", "The entry", 1))
+    # There may be many, and few reasons.
+    return Failure(environment, key, sys.intern(reason.replace("The body", "The entry", 1)))
 
 
 def _time(name: str, text: str | None) -> int | None:

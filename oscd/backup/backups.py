@@ -108,6 +108,7 @@ class Backups:
 
         Raises:
             BadRequest: It does not open with the password, is damaged, or is no backup; nothing was changed.
+            BodyTooLarge: It holds too many entries; nothing was changed.
             LogCorrupt: The log does not hold what was appended.
             TooManyRequests, Unavailable: Not now; nothing was changed.
         """

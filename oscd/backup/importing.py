@@ -72,6 +72,7 @@ class Importing:
 
         Raises:
             BadRequest: What gives the entries finds that they are of no backup.
+            BodyTooLarge: They are too many.
             LogCorrupt: The log does not hold what was appended.
             Unavailable: Not now.
         """

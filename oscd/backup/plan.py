@@ -12,10 +12,13 @@ from typing import Final
 
 from oscd.backup.document import BackedUp, Failure, Place
 from oscd.commands import Caller, Sealed
+from oscd.errors import BodyTooLarge
 from oscd.events.event import Body, Draft, EventRef, EventType
 from oscd.node import EVENT_OVERHEAD_BYTES
 from oscd.projections.entry import Entry
 
+# Entries of one backup, whatever becomes of them: each takes memory to the end, and its share of the write lock.
+MAX_ENTRIES: Final = 250_000
 TWICE: Final = "the backup holds this entry twice; the first one counts"
 FOREIGN: Final = "another user key owns this entry"
 
@@ -90,10 +93,18 @@ class Plan:
     size: int = 0
 
     def admit(self, found: Iterable[BackedUp | Failure]) -> list[BackedUp]:
-        """Count what a backup holds, and give of it what is still to be decided."""
+        """Count what a backup holds, and give of it what is still to be decided.
+
+        Raises:
+            BodyTooLarge: It holds more than `MAX_ENTRIES`.
+        """
         fit = []
         for one in found:
             self.total += 1
+            if self.total > MAX_ENTRIES:
+                raise BodyTooLarge(
+                    f"backup_data: a backup may hold {MAX_ENTRIES} entries; make one of each environment or category."
+                )
             if isinstance(one, Failure):
                 self.failures.append(one)
             elif one.place in self.seen:

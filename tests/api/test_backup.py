@@ -15,8 +15,11 @@ from urllib.parse import quote, urlencode
 import pytest
 from cryptography.fernet import Fernet
 
+from oscd.api.backup_entry import judge
 from oscd.backup import backups as backups_module
 from oscd.backup import importing as importing_module
+from oscd.backup import plan as plan_module
+from oscd.backup.document import Failure
 from oscd.events.event import Body, Draft, EventType
 from oscd.events.log import scan
 from tests.api.asgi import (
@@ -336,6 +339,27 @@ async def test_entries_that_could_not_be_created_have_failed(empty: Site) -> Non
         (key, why) for _, key, why in bad
     ]
     assert [one["key"] for one in await entries(empty)] == ["first", "last"]
+
+
+async def test_a_backup_of_too_many_entries_changes_nothing(
+    empty: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Invariant 10: it is 413, in a sentence that says how to split it, however many of them were fit."""
+    monkeypatch.setattr(plan_module, "MAX_ENTRIES", 300)
+    allowed: list[Any] = [*(entry(f"k{n}") for n in range(10)), *[1] * 290]
+    refused = await restore(empty, of_the_original([*allowed, 1]))
+    assert "environment or category" in assert_problem(refused, 413)["detail"]
+    assert await entries(empty) == []
+    report = await imported(empty, of_the_original(allowed))
+    assert (report["imported"], report["failed"]) == (10, 290)
+
+
+def test_the_reason_of_many_failures_is_held_once() -> None:
+    """Invariant 10: a failure takes no more than its place."""
+    first, second = (judge(entry_json, 1000) for entry_json in (b"1", b"[]"))
+    assert isinstance(first, Failure)
+    assert isinstance(second, Failure)
+    assert first.reason is second.reason
 
 
 async def test_an_entry_twice_in_a_backup_is_imported_once(empty: Site) -> None:
