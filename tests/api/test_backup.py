@@ -15,6 +15,7 @@ from urllib.parse import quote, urlencode
 import pytest
 from cryptography.fernet import Fernet
 
+from oscd.api import strict_json
 from oscd.api.backup_entry import judge
 from oscd.backup import backups as backups_module
 from oscd.backup import importing as importing_module
@@ -512,6 +513,24 @@ async def test_imports_are_bounded_by_a_limit_of_their_own(tmp_path: Path) -> No
         announced = ("content-length", "20001")
         assert_problem(await site.ask("POST", "/import", HEADER, announced, chunks=[b"{}"]), 413)
         assert_problem(await site.ask("POST", "/configs", body=entry(value="x" * 1000)), 413)
+
+
+@pytest.mark.parametrize("more", [b"[],", b"{},", b"1,", b"[["])
+async def test_a_body_with_more_than_an_import_needs_is_not_parsed(
+    empty: Site, monkeypatch: pytest.MonkeyPatch, more: bytes
+) -> None:
+    """Invariant 10: unknown fields are ignored, as everywhere, but not what would take twenty times its size."""
+    backup = of_the_original([entry()]).encode()
+    few, many = (
+        b'{"more":[%b],"backup_data":"%b"}' % (b"[1]," * number + b"1", backup) for number in (20, 30_000)
+    )
+    assert (await empty.ask("POST", "/import", HEADER, chunks=[few])).status == 200
+    parsed: list[bytes] = []
+    monkeypatch.setattr(strict_json, "parse", parsed.append)
+    for body in (many, b'{"backup_data":"' + backup + b'","more":[' + more * 200):
+        refused = await empty.ask("POST", "/import", HEADER, chunks=[body])
+        assert "backup_data, overwrite and dry_run" in assert_problem(refused, 422)["detail"]
+    assert parsed == []
 
 
 async def test_a_body_that_is_being_imported_takes_no_room_from_others(tmp_path: Path) -> None:
