@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-import orjson
 from pydantic import BaseModel
 from quart import Quart, Response, request
 from werkzeug.exceptions import RequestTimeout
@@ -24,7 +23,7 @@ from oscd.api.exchange import Exchange
 from oscd.api.guard import require_user_key
 from oscd.api.models import ValueBody
 from oscd.api.openapi import Operation
-from oscd.api.validation import decode_path_key, read_query, validate
+from oscd.api.validation import decode_path_key, read_query, validate, value_json
 from oscd.commands import Caller
 from oscd.errors import BodyTooLarge, BodyTooSlow, Invalid, NotFound, UnsupportedMedia
 from oscd.events.position import Position, PositionUnreadable, decode_position
@@ -119,12 +118,15 @@ async def _read(
     operation: Operation, exchange: Exchange, limits: Limits, large_bodies: asyncio.Semaphore
 ) -> Call:
     user_key = require_user_key(exchange, limits.min_user_key_length) if operation.user_key else ""
-    data = await _read_body(exchange, limits.body_bytes(operation)) if operation.body is not None else b""
+    most_bytes = limits.body_bytes(operation)
+    data = await _read_body(exchange, most_bytes) if operation.body is not None else b""
     exchange.require_single()
-    body, value_json = (
+    body, stored = (
         (None, b"")
         if operation.body is None
-        else await _understand(operation, operation.body, data or _no_body(operation), large_bodies)
+        else await _understand(
+            operation, operation.body, data or _no_body(operation), most_bytes, large_bodies
+        )
     )
     key = _path_key(request.scope["raw_path"], operation.path) if operation.path.endswith(_KEY) else ""
     return Call(
@@ -134,7 +136,7 @@ async def _read(
         key=key,
         query=None if operation.query is None else read_query(operation.query, request.scope["query_string"]),
         body=body,
-        value_json=value_json,
+        value_json=stored,
         after=_position(exchange) if "X-OSC-After" in operation.headers else None,
         caller=Caller(_actor(exchange), exchange.address) if "X-Actor" in operation.headers else Caller(),
     )
@@ -167,26 +169,32 @@ def _no_body(operation: Operation) -> bytes:
 
 
 async def _understand(
-    operation: Operation, model_type: type[BaseModel], data: bytes, large_bodies: asyncio.Semaphore
+    operation: Operation,
+    model_type: type[BaseModel],
+    data: bytes,
+    most_bytes: int,
+    large_bodies: asyncio.Semaphore,
 ) -> tuple[BaseModel, bytes]:
     """Parse and check a body; a large one in a thread, as it may take long, and few at a time.
 
     What 1 MiB of JSON becomes in memory may be twenty times that, so no more than `LARGE_AT_ONCE` are held so.
     """
-    understood = partial(_understood, model_type, data, is_import=operation.takes_import)
+    understood = partial(_understood, model_type, data, most_bytes, is_import=operation.takes_import)
     if len(data) <= INLINE_PARSE_BYTES:
         return understood()
     async with large_bodies:
         return await asyncio.to_thread(understood)
 
 
-def _understood(model_type: type[BaseModel], data: bytes, *, is_import: bool) -> tuple[BaseModel, bytes]:
+def _understood(
+    model_type: type[BaseModel], data: bytes, most_bytes: int, *, is_import: bool
+) -> tuple[BaseModel, bytes]:
     if is_import:
         _require_flat(data)
     body = validate(model_type, strict_json.parse(data), "body")
     if not isinstance(body, ValueBody):
         return body, b""
-    return body.model_copy(update={"value": None}), orjson.dumps(body.value)
+    return body.model_copy(update={"value": None}), value_json(body.value, most_bytes)
 
 
 def _require_flat(data: bytes) -> None:

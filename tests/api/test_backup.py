@@ -342,6 +342,20 @@ async def test_entries_that_could_not_be_created_have_failed(empty: Site) -> Non
     assert [one["key"] for one in await entries(empty)] == ["first", "last"]
 
 
+async def test_a_number_that_grows_where_it_is_stored_is_no_way_past_the_limit(
+    site: Site, empty: Site
+) -> None:
+    """1e15 is written as 1000000000000000.0: what may be created by that is what may be imported."""
+    kept, grown = ([1e15] * number for number in (3_000, 10_000))
+    for value, status in ((kept, 201), (grown, 422)):
+        text = json.dumps(entry(value=value)).replace("1000000000000000.0", "1e15").encode()
+        assert len(text) < 64 * 1024
+        assert (await site.ask("POST", "/configs", chunks=[text])).status == status
+        assert (await site.ask("PUT", "/configs/k?environment=e", chunks=[text])).status in {200, status}
+    await imported(empty, (await back_up(site))["backup_data"])
+    assert [one["value"] for one in await entries(empty)] == [kept]
+
+
 async def test_a_backup_of_too_many_entries_changes_nothing(
     empty: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
