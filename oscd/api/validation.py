@@ -1,7 +1,8 @@
 """Input as received → a model, or a refusal that says which field is wrong and never what it held.
 
 Owns: strict percent-decoding of query and path, how large a value may be, and the translation of pydantic's
-findings into `FieldError`s. Must not: read a socket, know a route, or let anything through that a model did not accept.
+findings into `FieldError`s. Must not: read a socket, know a route, or let anything through that a model did not
+accept.
 """
 
 from __future__ import annotations
