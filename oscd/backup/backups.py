@@ -22,7 +22,7 @@ from oscd.commands import Caller
 from oscd.errors import Unavailable
 from oscd.events.cipher import BackupKey, Cipher
 from oscd.events.keyring import KeyRing
-from oscd.events.log import EventLog, MicrosecondClock
+from oscd.events.log import MicrosecondClock, Settling
 from oscd.events.position import Position
 from oscd.listing import START, Filters, Listing
 from oscd.moment import Moment
@@ -46,12 +46,15 @@ class Wanted:
     Attributes:
         judge: Reads the JSON of one entry by the rules of a create.
         is_dry: Report only.
+        settled: Done when nothing of it is in memory any more, which may be after its caller was answered; None until
+            it is worked on.
     """
 
     _backup_data: str = field(repr=False)
     overwrite: bool
     is_dry: bool
     judge: Judge
+    settled: asyncio.Future[None] | None = None
 
     def take_backup_data(self) -> str:
         """What `/backup` gave; once, as it is large and nobody needs it longer."""
@@ -68,7 +71,7 @@ class Backups:
 
     def __init__(
         self,
-        log: EventLog[sqlite3.Connection],
+        log: Settling[sqlite3.Connection],
         keyring: KeyRing,
         counts: ValueCounts | None = None,
         *,
@@ -79,6 +82,7 @@ class Backups:
         self._counts = counts or Uncounted()
         self._clock = clock
         self._turn = asyncio.Semaphore(1)
+        self._settling: set[asyncio.Future[None]] = set()
 
     async def make(
         self, filters: Filters, user_key: str, password: str, to_json: ToJson, moment: Moment | None
@@ -118,7 +122,7 @@ class Backups:
             cipher = self._keyring.recall(user_key) or await self._keyring.derive(user_key)
             return await self._import(reader, wanted, cipher, user_key, caller)
         finally:
-            self._turn.release()
+            wanted.settled = self._end_turn()
 
     async def _take_turn(self) -> None:
         try:
@@ -127,6 +131,14 @@ class Backups:
         except TimeoutError:
             busy = "Nothing was changed: another import is being worked on."
             raise Unavailable(busy, retry_after=2) from None
+
+    def _end_turn(self) -> asyncio.Future[None]:
+        """Give the turn to the next import, but not before a write has ended that nobody waits for any more."""
+        settled = asyncio.ensure_future(self._log.settled())
+        self._settling.add(settled)
+        settled.add_done_callback(self._settling.discard)
+        settled.add_done_callback(lambda _: self._turn.release())
+        return settled
 
     async def _opened(self, backup_data: str, password: str) -> DocumentReader:
         envelope = await asyncio.to_thread(read_envelope, backup_data)

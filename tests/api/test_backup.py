@@ -7,6 +7,8 @@ import base64
 import hashlib
 import json
 import random
+import sqlite3
+import threading
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,11 @@ from oscd.backup import backups as backups_module
 from oscd.backup import importing as importing_module
 from oscd.backup import plan as plan_module
 from oscd.backup.document import Failure
+from oscd.commands import Caller
 from oscd.events.event import Body, Draft, EventType
-from oscd.events.log import scan
+from oscd.events.log import Writing, scan
+from oscd.events.position import Position
+from oscd.events.sqlite import batch
 from tests.api.asgi import (
     OTHER_KEY,
     PATIENCE,
@@ -475,6 +480,65 @@ async def test_query_and_body_must_not_contradict_each_other(empty: Site) -> Non
         "POST", "/import?dry_run=true", HEADER, body={"backup_data": backup, "dry_run": True}
     )
     assert answered.status == 200
+
+
+@pytest.mark.parametrize("way", ["left", "answered"])
+async def test_a_write_that_nobody_waits_for_keeps_its_turn_and_its_room(
+    empty: Site, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Invariant 10: what an import holds is held until its write has ended, whoever has left or was told."""
+    monkeypatch.setattr(backups_module, "TURN_SECONDS", 0.05)
+    if way == "answered":
+        monkeypatch.setattr(batch, "END_SECONDS", 0.05)
+        monkeypatch.setattr(empty.log._writes, "_begin_seconds", 0.05)
+    begun, go_on, leaves, answer = threading.Event(), threading.Event(), asyncio.Event(), Answer()
+    run = importing_module.Importing._run
+
+    def held(
+        importing: importing_module.Importing, writing: Writing[sqlite3.Connection], caller: Caller
+    ) -> Position:
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        return run(importing, writing, caller)
+
+    monkeypatch.setattr(importing_module.Importing, "_run", held)
+    body = json.dumps({"backup_data": of_the_original([entry()])}).encode()
+    messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def receive() -> dict[str, object]:
+        message = next(messages, None)
+        if message is not None:
+            return dict(message)
+        await leaves.wait()
+        return {"type": "http.disconnect"}
+
+    try:
+        async with asyncio.timeout(PATIENCE):
+            task = asyncio.create_task(
+                empty.app(http_scope("POST", "/import", [HEADER]), receive, answer.send)
+            )
+            await asyncio.to_thread(begun.wait, PATIENCE)
+            if way == "left":
+                leaves.set()
+            await task
+        assert answer.status == (0 if way == "left" else 503)
+        assert empty.app._imports.taken == len(body)
+        refused = await restore(empty, of_the_original([entry()]))
+        assert "another import" in assert_problem(refused, 503)["detail"]
+    finally:
+        go_on.set()
+    await eventually(lambda: empty.app._imports.taken == 0, PATIENCE)
+    monkeypatch.undo()
+    assert (await imported(empty, of_the_original([entry()])))["skipped"] == 1
+
+
+async def test_an_import_through_a_proxy_is_as_large(empty: Site) -> None:
+    """A target in absolute form is the same path, with the same limit."""
+    backup = of_the_original([entry(f"k{n}", "v" * 1000) for n in range(100)])
+    assert len(backup) > 64 * 1024
+    answered = await empty.ask("POST", "http://localhost:9000/import", HEADER, body={"backup_data": backup})
+    assert answered.status == 200, answered.body
+    assert empty.app._bodies.taken == empty.app._imports.taken == 0
 
 
 @pytest.mark.parametrize("path", ["/backup", "/import"])

@@ -96,6 +96,10 @@ class SqliteLog:
         """
         return await self._writes.submit(function, size=size)
 
+    async def settled(self) -> None:
+        """Wait until no write runs that began before, whoever still waits for it."""
+        await self._writes.settled()
+
     async def probe(self) -> str | None:
         """Why the log cannot be written right now, or None where it can."""
         try:
