@@ -19,7 +19,7 @@ from oscd.backup.envelope import EnvelopeWriter, new_salt, read_envelope
 from oscd.backup.importing import Importing
 from oscd.backup.plan import Plan, Report
 from oscd.commands import Caller
-from oscd.errors import Unavailable
+from oscd.errors import TooManyRequests, Unavailable
 from oscd.events.cipher import BackupKey, Cipher
 from oscd.events.keyring import KeyRing
 from oscd.events.log import MicrosecondClock, Settling
@@ -31,6 +31,9 @@ from oscd.values import Opened, Uncounted, ValueCounts
 
 # How long an import may wait for another one of this worker to end.
 TURN_SECONDS: Final = 10.0
+# Backups that may wait for the password of another one to be stretched, and for how long.
+MAX_STRETCHING: Final = 8
+STRETCHING_SECONDS: Final = 5.0
 # What one step of a backup reads.
 PART_ENTRIES: Final = 200
 PART_BYTES: Final = 32 * 1024
@@ -82,6 +85,8 @@ class Backups:
         self._counts = counts or Uncounted()
         self._clock = clock
         self._turn = asyncio.Semaphore(1)
+        self._stretching = asyncio.Semaphore(1)
+        self._waiting_to_stretch = 0
         self._settling: set[asyncio.Future[None]] = set()
 
     async def make(
@@ -99,7 +104,7 @@ class Backups:
         listing = Listing(self._log, self._keyring, filters, user_key, self._counts, moment)
         first = await listing.page(START, PART_ENTRIES, PART_BYTES)
         salt = new_salt()
-        key = await self._keyring.derive_backup_key(password, salt)
+        key = await self._stretched(password, salt)
         return BackupMaking(listing, first, EnvelopeWriter(key, salt), to_json, self._clock())
 
     async def restore(
@@ -132,6 +137,29 @@ class Backups:
             busy = "Nothing was changed: another import is being worked on."
             raise Unavailable(busy, retry_after=2) from None
 
+    async def _stretched(self, password: str, salt: bytes) -> BackupKey:
+        """The key of a backup. One at a time is in the queue of derivations, so that the rest of it is for user keys.
+
+        Raises:
+            TooManyRequests: Others wait already, or it took too long.
+            Unavailable: Not now.
+        """
+        busy = "Too many passwords of backups are waiting; entries are still served."
+        if self._waiting_to_stretch >= MAX_STRETCHING:
+            raise TooManyRequests(busy)
+        self._waiting_to_stretch += 1
+        try:
+            async with asyncio.timeout(STRETCHING_SECONDS):
+                await self._stretching.acquire()
+        except TimeoutError:
+            raise TooManyRequests(busy) from None
+        finally:
+            self._waiting_to_stretch -= 1
+        try:
+            return await self._keyring.derive_backup_key(password, salt)
+        finally:
+            self._stretching.release()
+
     def _end_turn(self) -> asyncio.Future[None]:
         """Give the turn to the next import, but not before a write has ended that nobody waits for any more."""
         settled = asyncio.ensure_future(self._log.settled())
@@ -142,7 +170,7 @@ class Backups:
 
     async def _opened(self, backup_data: str, password: str) -> DocumentReader:
         envelope = await asyncio.to_thread(read_envelope, backup_data)
-        key: BackupKey = await self._keyring.derive_backup_key(password, envelope.salt)
+        key = await self._stretched(password, envelope.salt)
         return DocumentReader(await asyncio.to_thread(envelope.opened, key))
 
     async def _import(

@@ -10,6 +10,7 @@ import random
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -27,7 +28,10 @@ from oscd.commands import Caller
 from oscd.events.event import Body, Draft, EventType
 from oscd.events.log import Writing, scan
 from oscd.events.position import Position
-from oscd.events.sqlite import batch
+from oscd.events.cipher import BackupKey
+from oscd.events.sqlite import batch, transaction
+from oscd.events.sqlite.verify import verify_chain
+from oscd.projections.verify import verify_projections
 from tests.api.asgi import (
     OTHER_KEY,
     PATIENCE,
@@ -204,8 +208,10 @@ async def test_a_backup_of_the_past(site: Site, empty: Site) -> None:
 @pytest.mark.parametrize(
     "times",
     [
-        ("2026-01-15T10:30:45.123456Z", "2026-01-16T10:30:45Z"),
-        ("2026-01-15T10:30:45.123456", "2026-01-16 10:30:45"),
+        ("2024-01-15T10:30:45.123456Z", "2024-01-16T10:30:45Z"),
+        ("2024-01-15T10:30:45.123456", "2024-01-16T10:30:45"),
+        ("2024-01-15 10:30:45.123456", "2024-01-16 10:30:45"),
+        ("2024-01-15T12:30:45.123456+02:00", "2024-01-16T10:30:45+00:00"),
     ],
 )
 async def test_backups_of_the_original_come_in(empty: Site, times: tuple[str, str]) -> None:
@@ -231,8 +237,8 @@ async def test_backups_of_the_original_come_in(empty: Site, times: tuple[str, st
     assert one == {
         "id": 1,
         **entry("a", {"x": 1}, category="c"),
-        "created_at": "2026-01-15T10:30:45.123456Z" if one["created_at"][:4] == "2026" else one["created_at"],
-        "updated_at": one["updated_at"],
+        "created_at": "2024-01-15T10:30:45.123456Z",
+        "updated_at": "2024-01-16T10:30:45.000000Z",
         "version": 1,
     }
     assert (other["key"], other["value"], other["environment"]) == ("b", "é", "prod")
@@ -573,6 +579,38 @@ async def test_the_bytes_of_a_password_are_those_of_a_user_key(site: Site, empty
     assert (await empty.ask("POST", "/import", ("X-Backup-Password", "pässwörd"), body=body)).status == 200
 
 
+async def test_passwords_of_backups_leave_the_queue_to_user_keys(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Invariant 10: one of them at a time is in it, and those that wait for that are few, and not for long."""
+    monkeypatch.setattr(backups_module, "MAX_STRETCHING", 3)
+    await site.create("k")
+    begun, go_on = threading.Event(), threading.Event()
+    derive = site.keyring._derive_backup_key
+
+    def slow(password: str, salt: bytes) -> BackupKey:
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        return derive(password, salt)
+
+    monkeypatch.setattr(site.keyring, "_derive_backup_key", slow)
+    try:
+        backups = [asyncio.create_task(site.ask("POST", "/backup", HEADER)) for _ in range(4)]
+        await asyncio.to_thread(begun.wait, PATIENCE)
+        await eventually(lambda: site.backups._waiting_to_stretch == 3, PATIENCE)
+        assert_problem(await site.ask("POST", "/backup", HEADER), 429)
+        assert len(site.keyring._waiting) == 0
+        monkeypatch.setattr(backups_module, "STRETCHING_SECONDS", 0.01)
+        monkeypatch.setattr(backups_module, "MAX_STRETCHING", 4)
+        assert_problem(await site.ask("POST", "/backup", HEADER), 429)
+        new_key = asyncio.create_task(site.create("other", user_key=OTHER_KEY))
+        await eventually(lambda: len(site.keyring._waiting) == 1, PATIENCE)
+    finally:
+        go_on.set()
+    assert [answered.status for answered in await asyncio.gather(*backups)] == [200] * 4
+    await new_key
+
+
 async def test_a_backup_of_nothing_derives_no_user_key(empty: Site) -> None:
     """Only its password is stretched, and it is a backup like any other."""
     backup = await back_up(empty)
@@ -681,6 +719,63 @@ async def test_what_is_written_meanwhile_is_decided_by(empty: Site, monkeypatch:
         ("d", "v", 1),
         ("unrelated", "v", 1),
     ]
+
+
+async def test_no_more_than_a_page_is_looked_at_under_the_write_lock(
+    empty: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where more was written meanwhile, the import lets go of the lock and looks outside."""
+    monkeypatch.setattr(importing_module, "CHANGES", 3)
+    looks: list[tuple[bool, int]] = []
+    run, look = importing_module.Importing._run, importing_module.Importing._look
+    written = 0
+
+    def late(importing: importing_module.Importing, writing: Writing[sqlite3.Connection], caller: Caller) -> Position:
+        nonlocal written
+        if not written:
+            written = 10
+            writing.append_many((taken_over(f"other{n}", b"t") for n in range(written)), written)
+            writing.store.execute("COMMIT")  # As another process would have it, right before.
+            writing.store.execute("BEGIN IMMEDIATE")
+        return run(importing, writing, caller)
+
+    def noted(importing: importing_module.Importing, reading: Any, after: int) -> Any:  # noqa: ANN401
+        looks.append((hasattr(reading, "append"), after))
+        return look(importing, reading, after)
+
+    monkeypatch.setattr(importing_module.Importing, "_run", late)
+    monkeypatch.setattr(importing_module.Importing, "_look", noted)
+    assert (await imported(empty, of_the_original([entry("a")])))["imported"] == 1
+    assert looks == [(False, 0), (True, 0), *((False, n) for n in (0, 3, 6, 9)), (True, 10)]
+
+
+async def test_a_large_import_of_all_kinds_leaves_an_honest_log(empty: Site) -> None:
+    """Invariants 3 and 8: over more than a page of overwritten, deleted and new entries replay and chain agree."""
+    kinds = ["overwritten", "deleted", "new"]
+    places = [f"{kind}/{n}" for n in range(250) for kind in kinds]
+    await imported(empty, of_the_original(entry(place, "old") for place in places if not place.startswith("new")))
+    for place in places:
+        if place.startswith("deleted"):
+            assert (await empty.ask("DELETE", f"/configs/{place}?environment=e")).status == 200
+    await empty.create("foreign", user_key=OTHER_KEY)
+    random.shuffle(places)
+    configurations = [entry(place, place, category=place[:3]) for place in [*places, "foreign"]]
+    report = await imported(empty, of_the_original(configurations), overwrite=True)
+    assert (report["imported"], report["failed"]) == (750, 1)
+    after = {one["key"]: one for one in await entries(empty)}
+    assert {key: (one["value"], one["category"]) for key, one in after.items()} == {
+        place: (place, place[:3]) for place in places
+    }
+    assert {(key.split("/")[0], one["version"]) for key, one in after.items()} == {
+        ("overwritten", 2),
+        ("deleted", 1),
+        ("new", 1),
+    }
+    with closing(empty.log.file.connect(read_only=True)) as connection:
+        assert list(verify_chain(connection, lambda _: None)) == []
+        assert list(verify_projections(connection, lambda _: None)) == []
+        (of_import,) = connection.execute('SELECT count(*) FROM events WHERE "offset" > 751').fetchone()
+    assert of_import == 750 > transaction.APPEND_PAGE
 
 
 async def test_an_import_that_is_always_outrun_gives_up(empty: Site, monkeypatch: pytest.MonkeyPatch) -> None:
