@@ -210,7 +210,11 @@ def _rolled_back(command: Rollback, live: Entry | None, replaces: EventRef | Non
 
 def _created(command: Create | Update | Rollback, replaces: EventRef | None) -> Draft:
     return valued(
-        (command.environment, command.key), command.category, command.sealed, command.caller, replaces=replaces
+        (command.environment, command.key),
+        command.category,
+        command.sealed,
+        command.caller,
+        replaces=replaces,
     )
 
 

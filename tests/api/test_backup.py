@@ -730,7 +730,9 @@ async def test_no_more_than_a_page_is_looked_at_under_the_write_lock(
     run, look = importing_module.Importing._run, importing_module.Importing._look
     written = 0
 
-    def late(importing: importing_module.Importing, writing: Writing[sqlite3.Connection], caller: Caller) -> Position:
+    def late(
+        importing: importing_module.Importing, writing: Writing[sqlite3.Connection], caller: Caller
+    ) -> Position:
         nonlocal written
         if not written:
             written = 10
@@ -753,7 +755,9 @@ async def test_a_large_import_of_all_kinds_leaves_an_honest_log(empty: Site) -> 
     """Invariants 3 and 8: over more than a page of overwritten, deleted and new entries replay and chain agree."""
     kinds = ["overwritten", "deleted", "new"]
     places = [f"{kind}/{n}" for n in range(250) for kind in kinds]
-    await imported(empty, of_the_original(entry(place, "old") for place in places if not place.startswith("new")))
+    await imported(
+        empty, of_the_original(entry(place, "old") for place in places if not place.startswith("new"))
+    )
     for place in places:
         if place.startswith("deleted"):
             assert (await empty.ask("DELETE", f"/configs/{place}?environment=e")).status == 200
