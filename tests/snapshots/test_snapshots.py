@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -37,6 +38,7 @@ from oscd.snapshots.restore import restore
 from oscd.snapshots.take import Made, building, take_snapshot
 from tests.events.log_contract import draft
 from tests.projections.history import Step, log_with, run_more, steps
+from tests.projections.strange import COLUMNS, STRANGE, put
 from tests.snapshots.logs import SALT, events_of, salted_log, tables_of
 
 HISTORY: list[Step] = [
@@ -46,6 +48,8 @@ HISTORY: list[Step] = [
     ("delete", "prod", "b", ""),
     ("create", "prod", "b", "db"),
 ]
+
+OF_A_LOG = ("events", "origins", "meta")
 
 
 def silent(_: int) -> None:
@@ -298,6 +302,36 @@ def test_a_damaged_snapshot_is_not_restored(tmp_path: Path, tampering: str) -> N
     with pytest.raises(SnapshotRefused, match=r"damaged|not a snapshot"):
         restored(tmp_path / "snap.db", tmp_path / "node")
     assert not (tmp_path / "node").exists() or names(tmp_path / "node") == set()
+
+
+@pytest.mark.parametrize("strange", STRANGE)
+@pytest.mark.parametrize(
+    ("table", "column"), [(table, name) for table in OF_A_LOG for name in COLUMNS[table].split()]
+)
+def test_whatever_is_put_where_is_refused_or_not_copied(
+    tmp_path: Path, table: str, column: str, strange: str
+) -> None:
+    """A value of another type in any column stops snapshot and restore with a line, with a moment or without."""
+    with salted_log(tmp_path / "log.db", HISTORY) as log:
+        moment = at(SqliteReading(log).events(2, 1)[0].event.stamp)
+        snapshot(log, tmp_path / "snap.db")
+        places = {"log.db": log.execute(f"SELECT {column} FROM {table}").fetchall()}
+    with opened(tmp_path / "snap.db") as copy:
+        places["snap.db"] = copy.execute(f"SELECT {column} FROM {table}").fetchall()
+    for name, held in [(name, held) for name, some in places.items() for (held,) in some]:
+        changed = tmp_path / f"changed {name}"
+        shutil.copy(tmp_path / name, changed)
+        if not put(changed, table, column, held, STRANGE[strange]):
+            continue
+        for cut in (None, moment):
+            with tempfile.TemporaryDirectory() as made, suppress(SnapshotRefused):
+                if name == "snap.db":
+                    restored(changed, Path(made), cut)
+                else:
+                    with opened(changed) as log:
+                        snapshot(log, Path(made) / "configurations.db", cut)
+                with opened(Path(made) / "configurations.db") as new:
+                    assert list(verify_chain(new, silent)) == []
 
 
 def test_a_draft_is_no_snapshot_and_no_log(tmp_path: Path) -> None:
