@@ -13,6 +13,7 @@ import click
 
 from oscd.errors import StartRefused
 from oscd.events.sqlite import schema
+from oscd.events.sqlite.faults import CommitFailed
 from oscd.events.sqlite.file import configure, inode_of
 from oscd.server.settings import Settings, load_settings
 
@@ -80,6 +81,8 @@ def translated(path: Path) -> Iterator[None]:
     """
     try:
         yield
+    except CommitFailed as error:
+        raise StartRefused(f"{path}: it is not known whether this was written: {error.__cause__}.") from error
     except sqlite3.Error as error:
         raise StartRefused(f"{path}: {error}.") from error
 

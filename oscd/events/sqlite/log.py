@@ -17,7 +17,7 @@ from oscd.events.event import Origin
 from oscd.events.log import MicrosecondClock, Projections, Reading, Writing
 from oscd.events.sqlite.batch import BEGIN_SECONDS, Batcher, Job
 from oscd.events.sqlite.checkpoint import checkpoint
-from oscd.events.sqlite.faults import CommitFailed, needs_reopen, translated
+from oscd.events.sqlite.faults import CommitFailed, finish, needs_reopen, translated
 from oscd.events.sqlite.file import LogFile, Room, WriteLock
 from oscd.events.sqlite.thread import ConnectionThread
 from oscd.events.sqlite.transaction import SqliteReading, SqliteWriting
@@ -156,25 +156,13 @@ class SqliteLog:
                         job.error = Unavailable(f"Nothing was changed: {lack}; deletes are still accepted.")
                     else:
                         _run_command(job, writing)
-                _finish(connection)
+                finish(connection)
             except BaseException:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
             self.file.require_kept_in_place()
         return writing.tip.offset - before, time.perf_counter() - begun
-
-
-def _finish(connection: sqlite3.Connection) -> None:
-    """Commit.
-
-    Raises:
-        CommitFailed: It is not known whether the disk has kept the write.
-    """
-    try:
-        connection.execute("COMMIT")
-    except sqlite3.Error as error:
-        raise CommitFailed from error
 
 
 def _run_command(job: Job, writing: SqliteWriting) -> None:
