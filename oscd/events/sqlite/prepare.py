@@ -65,6 +65,8 @@ def _prepare(path: Path, node_id: str, projections: Projections[sqlite3.Connecti
         with lock.held():
             connection.execute("PRAGMA journal_mode = WAL").fetchone()
             configure(connection)
+            # A migration may sort every event into an index; nobody serves from this connection.
+            connection.execute("PRAGMA temp_store = FILE")
             connection.execute("BEGIN IMMEDIATE")
             schema.migrate(connection)
             if schema.read_meta(connection, "projections") != projections.version:
