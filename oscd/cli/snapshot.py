@@ -76,7 +76,7 @@ def restore(*, file: Path, directory: Path, at: Moment | None, as_json: bool) ->
     Example: oscd restore /backup/oscd-monday.db --to node-b && cd node-b && oscd serve
     """
     harden_process()
-    with _ended_tidily(), reading(file.resolve()) as log:
+    with _ended_tidily(), reading(file.resolve(), is_copy=True) as log:
         extent = _extent(log, at)
         with progress("Restoring", STAGES * extent.head) as tell:
             made = restore_into(log, extent, directory, tell)
