@@ -14,6 +14,7 @@ from oscd.errors import LogCorrupt
 from oscd.events import codec
 from oscd.events.cut import Cut
 from oscd.events.event import Body, Event
+from oscd.events.log import past_write
 from oscd.events.position import Mark, Position, mark
 from oscd.events.sqlite.stored import PAGE_BYTES, PAGE_ROWS
 from oscd.events.sqlite.transaction import SqliteReading
@@ -86,7 +87,8 @@ class Audit:
             except LogCorrupt as error:
                 raise LogCorrupt(f"offset {offset}: {error}; run `oscd verify`.") from error
             if not (isinstance(self._since, Cut) and self._since.covers(event.ref)):
-                found.append(Audited(offset, self._position(event), event, digest, told))
+                position = past_write(SqliteReading(self._log), self._marks, event)
+                found.append(Audited(offset, position, event, digest, told))
         return found, bool(rows)
 
     def _rows(self) -> list[tuple[int, str, int, bytes, bytes | None, bytes | None]]:
@@ -110,12 +112,3 @@ class Audit:
                 break
         rows.close()
         return page
-
-    def _position(self, event: Event) -> Position:
-        if event.seq == event.last_seq:
-            return Position(dict(self._marks))
-        # A commit holds whole writes, so the last event is there.
-        last = SqliteReading(self._log).find(event.origin.incarnation, event.last_seq)
-        if last is None:
-            raise LogCorrupt("the rest of a write is missing; run `oscd verify`.")
-        return Position({**self._marks, event.origin.incarnation: mark(event.last_seq, last.digest)})

@@ -15,6 +15,9 @@ Moment = Position | int
 """A position, or µs since 1970, which stand for the events stamped up to then."""
 
 
+NOT_HELD = "this node does not hold all that the position covers, or it stands within a write"
+
+
 class MomentUnreadable(OscdError):
     """The text is neither a position nor a time."""
 
@@ -48,9 +51,10 @@ def cut_at(reading: Reading[Store], moment: Moment, now: int) -> Cut:
     """
     if isinstance(moment, Position):
         if (cut := reading.cut_of(moment)) is None:
-            raise MomentUnknown("this node does not hold what that position covers")
+            raise MomentUnknown(NOT_HELD)
         return cut
-    # What is written from now on is stamped later than now, and later than everything in the log.
+    # What begins from now on is stamped later than now, and later than everything in the log. A write that is being
+    # committed, or comes late from a peer, may still join a time; the cut's position is what stays.
     if moment > now and moment > max(reading.cut_at_head().stamps.values(), default=0):
         raise MomentUnknown("is a time that has not come yet")
     return reading.cut_upto(moment)

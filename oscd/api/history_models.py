@@ -99,7 +99,9 @@ class EventAnswer(BaseModel):
     seq: Count
     actor: str | None
     digest: Annotated[str, Field(description="Of the chain up to and including it, hexadecimal")]
-    body_digest: Annotated[str, Field(description="SHA-256 of what was sealed with it, hexadecimal")]
+    body_digest: Annotated[
+        str | None, Field(description="SHA-256 of what was sealed with it, hexadecimal; null in a delete")
+    ]
 
 
 class EventsAnswer(BaseModel):

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from oscd.errors import LogCorrupt
 from oscd.events.cut import Cut
 from oscd.events.event import Body, Change, Draft, Event, Origin, Recorded
-from oscd.events.position import Position, mark
+from oscd.events.position import Mark, Position, mark
 
 Store = TypeVar("Store")
 StoreIn = TypeVar("StoreIn", contravariant=True)
@@ -107,7 +108,7 @@ class Reading(Protocol[StoreOut]):
         """What covers every event of this log."""
 
     def cut_of(self, position: Position) -> Cut | None:
-        """What a position covers; None where this log does not hold all of it, or holds other events."""
+        """What a position covers; None where this log does not hold all of it, or it stands within a write."""
 
     def cut_upto(self, stamp: int) -> Cut:
         """What covers the events stamped up to then, without a write whose last event is stamped later."""
@@ -189,3 +190,21 @@ def covers(reading: Reading[Store], position: Position) -> bool:
         and mark(wanted.seq, found.digest) == wanted
         for incarnation, wanted in position.marks.items()
     )
+
+
+def past_write(reading: Reading[Store], marks: Mapping[str, Mark], event: Event) -> Position:
+    """Where a reader stands who has been told an event and, as a write is told whole, the rest of its write.
+
+    Args:
+        marks: Where the reader stands who has been told the event.
+
+    Raises:
+        LogCorrupt: The log holds half a write.
+    """
+    if event.seq == event.last_seq:
+        return Position(dict(marks))
+    incarnation = event.origin.incarnation
+    last = reading.find(incarnation, event.last_seq)
+    if last is None:
+        raise LogCorrupt("the rest of a write is missing; run `oscd verify`")
+    return Position({**marks, incarnation: mark(event.last_seq, last.digest)})

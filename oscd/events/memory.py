@@ -118,11 +118,13 @@ class MemoryReading:
         return _cut(self._state.recorded)
 
     def cut_of(self, position: Position) -> Cut | None:
-        """What a position covers; None where this log does not hold all of it, or holds other events."""
+        """What a position covers; None where this log does not hold all of it, or it stands within a write."""
         if not covers(self, position):
             return None
         cut = Cut(position, {})
-        return Cut(position, _cut([r for r in self._state.recorded if cut.covers(r.event.ref)]).stamps)
+        covered = [r for r in self._state.recorded if cut.covers(r.event.ref)]
+        is_whole = all(cut.covers(self._end_of_write(r).ref) for r in covered)
+        return Cut(position, _cut(covered).stamps) if is_whole else None
 
     def cut_upto(self, stamp: int) -> Cut:
         """What covers the events stamped up to then, without a write whose last event is stamped later."""

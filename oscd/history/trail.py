@@ -9,9 +9,9 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from oscd.events.event import Body, Change
-from oscd.events.log import EventLog, Reading
-from oscd.events.position import Mark, Position, mark
+from oscd.events.event import Change
+from oscd.events.log import EventLog, Reading, past_write
+from oscd.events.position import Position, mark
 from oscd.feed.frame import StreamFilter
 from oscd.feed.place import Place, place_of
 from oscd.listing import LARGE_READ_BYTES
@@ -29,7 +29,7 @@ class Step:
     """One event of the trail.
 
     Attributes:
-        position: Where a reader of the trail stands after it.
+        position: Where a reader of the trail stands who was told it, and all of its write.
         actor: What the caller claimed to be; None where they did not, or the body was removed.
     """
 
@@ -43,7 +43,8 @@ class Trail:
     """A page.
 
     Attributes:
-        next: Where the next one begins. A page may be empty and not the last; the last one ends where it began.
+        next: Where the next one begins, which may be within a write. A page may be empty and not the last; the last
+            one ends where it began.
     """
 
     steps: list[Step]
@@ -76,7 +77,7 @@ async def trail(
 def _page(reading: Reading[sqlite3.Connection], after: Position, wanted: StreamFilter, limit: int) -> Trail:
     place = place_of(reading, after)
     if not isinstance(place, Place):
-        raise MomentUnknown("this node does not hold what that position covers")
+        raise MomentUnknown("this node does not hold all that the position covers")
     marks = dict(after.marks)
     steps: list[Step] = []
     size = 0
@@ -88,15 +89,12 @@ def _page(reading: Reading[sqlite3.Connection], after: Position, wanted: StreamF
         if not _matches(wanted, change):
             continue
         body = reading.body_at(change.offset)
-        steps.append(_step(change, marks, body))
+        position = past_write(reading, marks, event)
+        steps.append(Step(change, position, None if body is None else body.actor))
         size += 0 if body is None else len(body.ciphertext or b"")
         if len(steps) >= limit or size >= PAGE_BYTES:
             break
     return Trail(steps, Position(marks))
-
-
-def _step(change: Change, marks: dict[str, Mark], body: Body | None) -> Step:
-    return Step(change, Position(dict(marks)), None if body is None else body.actor)
 
 
 def _matches(wanted: StreamFilter, change: Change) -> bool:

@@ -8,27 +8,29 @@ workings.
 from __future__ import annotations
 
 import sqlite3
-from array import array
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from oscd.commands import not_found
 from oscd.errors import LogCorrupt, NotFound, OscdError
 from oscd.events.cipher import Cipher
+from oscd.events.cut import Cut
 from oscd.events.event import Event, EventRef, EventType, Recorded
 from oscd.events.keyring import KeyRing
 from oscd.events.log import EventLog, Reading
 from oscd.events.position import Position
 from oscd.history.lineage import Lineage
 from oscd.listing import LARGE_READ_BYTES
-from oscd.moment import MomentUnknown
+from oscd.moment import NOT_HELD, MomentUnknown
 from oscd.projections.entry import entry_after
 from oscd.values import ValueCounts, open_each
 
 # Headers that one view may read.
-MAX_EXAMINED = 1000
-# Versions, and bytes of ciphertext past which a page of them ends.
-PAGE_VERSIONS = 100
+MAX_EXAMINED = 250
+# Versions after which a walk leaves a mark, so that it can be taken again from there.
+CHUNK = 1000
+# A page of versions ends past so many bisections, one for each version and origin, or bytes of ciphertext.
+PAGE_WORK = 100
 PAGE_BYTES = 32 * 1024
 
 
@@ -60,17 +62,21 @@ class PageEndUnknown(OscdError):
     """The entry has no such event in this log."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Outline:
-    """Which events a history has, the newest first: nine bytes for each, so that all of a long one may be held.
+    """How long a history is, and where it can be taken up again: all that is held of it while it is told.
 
     Attributes:
+        cut: What it is of.
+        count: How many versions.
+        starts: Where each chunk of them begins, the newest first; None at the newest version.
         end: Where the next look goes on; None where there is no more.
     """
 
-    offsets: array[int] = field(default_factory=lambda: array("q"))
-    superseded: bytearray = field(default_factory=bytearray)
-    end: PageEnd | None = None
+    cut: Cut
+    count: int
+    starts: tuple[PageEnd | None, ...]
+    end: PageEnd | None
 
 
 class History:
@@ -98,7 +104,7 @@ class History:
         self._cipher: Cipher | None = None
 
     async def outline(self, limit: int | None = None, after: PageEnd | None = None) -> Outline:
-        """The newest events, all of them where no limit is given.
+        """The newest versions, all of them where no limit is given.
 
         Args:
             after: Where another look has ended; older ones follow.
@@ -108,41 +114,35 @@ class History:
             PageEndUnknown: This log does not hold the event where that look ended.
             Unavailable: Not now.
         """
-        outline = Outline()
-        lineage = Lineage() if after is None else after.lineage
-        last: Event | None = None
-        page = MAX_EXAMINED if limit is None else min(MAX_EXAMINED, limit + 1)
-        async for offset, event in self._down(after, page):
-            if last is not None and len(outline.offsets) == limit:
-                outline.end = PageEnd(last.ref, lineage)
-                break
-            outline.offsets.append(offset)
-            outline.superseded.append(not lineage.holds(event))
-            last, lineage = event, lineage.past(event)
-        if last is None and after is None:
+        cut = await self._log.read(lambda reading: reading.cut_at_head())
+        count, at, starts = 0, after, [after]
+        async for _, event, lineage in self._down(cut, after, limit):
+            if count == limit:
+                return Outline(cut, count, tuple(starts), at)
+            if count and count % CHUNK == 0:
+                starts.append(at)
+            count += 1
+            at = PageEnd(event.ref, lineage.past(event))
+        if not count and after is None:
             raise not_found(self._environment, self._key)
-        return outline
+        return Outline(cut, count, tuple(starts), None)
 
-    async def page(self, outline: Outline, left: int) -> list[Version]:
-        """The oldest of the `left` newest versions, in the order of their stamps.
-
-        Args:
-            left: How many of the outline's have not been told yet; more than 0.
+    async def pages(self, outline: Outline) -> AsyncIterator[list[Version]]:
+        """The versions in the order of their stamps, page by page.
 
         Raises:
             LogCorrupt: The log does not hold what was appended.
             TooManyRequests, Unavailable: Not now. Only the first page needs a key derived.
         """
-        indexes = range(left - 1, max(-1, left - 1 - PAGE_VERSIONS), -1)
-        found = await self._log.read(
-            lambda reading: _page(reading, [outline.offsets[index] for index in indexes]),
-            size=LARGE_READ_BYTES,
-        )
-        values = await self._opened([recorded for recorded, _ in found])
-        return [
-            Version(recorded, position, bool(outline.superseded[index]), values.get(recorded.offset))
-            for index, (recorded, position) in zip(indexes, found, strict=False)
-        ]
+        left = outline.count
+        for index in reversed(range(len(outline.starts))):
+            first = index * CHUNK
+            chunk = await self._chunk(outline.cut, outline.starts[index], left - first)
+            left = first
+            while chunk:
+                page = await self._page(chunk)
+                del chunk[: len(page)]
+                yield page
 
     async def to_restore(self, wanted: int | Position) -> Recorded:
         """The event that a rollback restores.
@@ -166,26 +166,28 @@ class History:
 
     async def _numbered(self, version: int) -> int:
         """The offset of the newest event with this number that can be restored."""
-        lineage = Lineage()
         why_not = f"Configuration '{self._key}' has no version {version}."
-        async for offset, event in self._down(None, MAX_EXAMINED):
-            if event.version == version:
-                if not lineage.holds(event):
-                    why_not = f"Version {version} of '{self._key}' was superseded: name it by its position."
-                elif event.type == EventType.DELETED:
-                    why_not = f"Version {version} of '{self._key}' is a delete: it has no value to restore."
-                else:
-                    return offset
-            lineage = lineage.past(event)
-        if not lineage.has_begun:
+        has_begun = False
+        cut = await self._log.read(lambda reading: reading.cut_at_head())
+        async for offset, event, lineage in self._down(cut, None):
+            has_begun = True
+            if event.version != version:
+                continue
+            if not lineage.holds(event):
+                why_not = f"Version {version} of '{self._key}' was superseded: name it by its position."
+            elif event.type == EventType.DELETED:
+                why_not = f"Version {version} of '{self._key}' is a delete: it has no value to restore."
+            else:
+                return offset
+        if not has_begun:
             raise not_found(self._environment, self._key)
         raise NotFound(why_not)
 
     def _as_of(self, reading: Reading[sqlite3.Connection], position: Position) -> Recorded:
+        if (cut := reading.cut_of(position)) is None:
+            raise MomentUnknown(NOT_HELD)
         if not reading.versions(self._environment, self._key, reading.cut_at_head(), None, 1):
             raise not_found(self._environment, self._key)
-        if (cut := reading.cut_of(position)) is None:
-            raise MomentUnknown("this node does not hold what that position covers")
         recorded = reading.winner(self._environment, self._key, cut)
         if recorded is None:
             raise NotFound(f"Configuration '{self._key}' did not exist at that position.")
@@ -195,18 +197,49 @@ class History:
             )
         return recorded
 
-    async def _down(self, after: PageEnd | None, page: int) -> AsyncIterator[tuple[int, Event]]:
-        """The events with their offsets from the greatest stamp down, so many in a view."""
-        before = (
-            None if after is None else await self._log.read(lambda reading: self._event(reading, after.last))
-        )
+    async def _down(
+        self, cut: Cut, after: PageEnd | None, limit: int | None = None
+    ) -> AsyncIterator[tuple[int, Event, Lineage]]:
+        """The events from the greatest stamp down with their offsets, each with the walk before it.
+
+        Args:
+            limit: Past so many and one more nobody will ask, so no more is read at a time.
+        """
+        size = MAX_EXAMINED if limit is None else min(MAX_EXAMINED, limit + 1)
+        lineage = Lineage() if after is None else after.lineage
+        before = None if after is None else await self._event(after.last)
         while True:
-            found = await self._log.read(lambda reading, before=before: self._below(reading, before, page))  # type: ignore[misc]
+            found = await self._log.read(
+                lambda reading, before=before: reading.versions(  # type: ignore[misc]
+                    self._environment, self._key, cut, before, size
+                ),
+                size=LARGE_READ_BYTES,
+            )
             for offset, event in found:
-                yield offset, event
-            if len(found) < page:
+                yield offset, event, lineage
+                lineage, before = lineage.past(event), event
+            if len(found) < size:
                 return
-            before = found[-1][1]
+
+    async def _chunk(self, cut: Cut, start: PageEnd | None, count: int) -> list[tuple[int, bool]]:
+        """Offsets of so many versions, the oldest first, and whether each lost a merge."""
+        found: list[tuple[int, bool]] = []
+        async for offset, event, lineage in self._down(cut, start, count):
+            if len(found) == count:
+                break
+            found.append((offset, not lineage.holds(event)))
+        return found[::-1]
+
+    async def _page(self, chunk: Sequence[tuple[int, bool]]) -> list[Version]:
+        """The first of these versions, as many as one view should read."""
+        found = await self._log.read(
+            lambda reading: _named(reading, [offset for offset, _ in chunk]), size=LARGE_READ_BYTES
+        )
+        values = await self._opened([recorded for recorded, _ in found])
+        return [
+            Version(recorded, position, is_superseded, values.get(recorded.offset))
+            for (_, is_superseded), (recorded, position) in zip(chunk, found, strict=False)
+        ]
 
     async def _opened(self, found: Sequence[Recorded]) -> dict[int, bytes]:
         """By offset, the values that the caller's key opens."""
@@ -226,32 +259,30 @@ class History:
             self._keyring.remember(self._user_key, self._cipher)
         return {one.entry.offset: one.value_json for one in opened}
 
-    def _below(
-        self, reading: Reading[sqlite3.Connection], before: Event | None, limit: int
-    ) -> Sequence[tuple[int, Event]]:
-        return reading.versions(self._environment, self._key, reading.cut_at_head(), before, limit)
+    async def _event(self, ref: EventRef) -> Event:
+        def run(reading: Reading[sqlite3.Connection]) -> Recorded | None:
+            found = reading.find(ref.origin.incarnation, ref.seq)
+            return None if found is None else reading.event_at(found.offset)
 
-    def _event(self, reading: Reading[sqlite3.Connection], ref: EventRef) -> Event:
-        found = reading.find(ref.origin.incarnation, ref.seq)
-        recorded = None if found is None else reading.event_at(found.offset)
-        if recorded is None or (recorded.event.environment, recorded.event.key) != (
-            self._environment,
-            self._key,
-        ):
+        recorded = await self._log.read(run, size=LARGE_READ_BYTES)
+        place = (self._environment, self._key)
+        if recorded is None or (recorded.event.environment, recorded.event.key) != place:
             raise PageEndUnknown("is not a cursor of this history")
         return recorded.event
 
 
-def _page(reading: Reading[sqlite3.Connection], offsets: Sequence[int]) -> list[tuple[Recorded, Position]]:
+def _named(reading: Reading[sqlite3.Connection], offsets: Sequence[int]) -> list[tuple[Recorded, Position]]:
     """The first of these events, as many as one view should read, and the positions that name them."""
     found: list[tuple[Recorded, Position]] = []
-    size = 0
+    work = size = 0
     for offset in offsets:
         recorded = reading.event_at(offset)
         if recorded is None:
             raise LogCorrupt("an event is no longer in the log")
-        found.append((recorded, reading.cut_naming(recorded.event).position))
+        position = reading.cut_naming(recorded.event).position
+        found.append((recorded, position))
+        work += len(position.marks)
         size += 0 if recorded.body is None else len(recorded.body.ciphertext or b"")
-        if size >= PAGE_BYTES:
+        if work >= PAGE_WORK or size >= PAGE_BYTES:
             break
     return found

@@ -121,7 +121,8 @@ async def test_positions_of_a_history_lead_back_to_its_versions(site: Site) -> N
 async def test_a_long_history_comes_whole_or_in_pages(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without `limit` everything comes; with it the newest, and `Link` leads to all the others, values and all."""
     monkeypatch.setattr("oscd.history.versions.MAX_EXAMINED", 4)
-    monkeypatch.setattr("oscd.history.versions.PAGE_VERSIONS", 3)
+    monkeypatch.setattr("oscd.history.versions.CHUNK", 5)
+    monkeypatch.setattr("oscd.history.versions.PAGE_WORK", 3)
     await site.create("k", 0)
     for number in range(1, 11):
         await put(site, number)
@@ -150,8 +151,12 @@ async def test_what_is_no_cursor_of_a_history_is_422(site: Site, cursor: str) ->
     assert problem["errors"][0]["loc"] in (["query", "cursor"], ["query"])
 
 
-async def test_events_that_lost_a_merge_are_marked_and_can_be_restored(site: Site) -> None:
+@pytest.mark.parametrize("chunk", [1, 2, 1000])
+async def test_events_that_lost_a_merge_are_marked_and_can_be_restored(
+    site: Site, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
     """A write of another node that lost stays in history; a number means a kept one, a position the lost one."""
+    monkeypatch.setattr("oscd.history.versions.CHUNK", chunk)
     await site.create("k", "first")
     first = (await versions(site))[0]
     ref = EventRef(
@@ -367,6 +372,46 @@ async def test_a_trail_that_matches_nothing_still_gets_on(
         following, pages = page["next"], pages + 1
     assert [one["key"] for one in found] == ["k9"]
     assert pages == 3
+
+
+async def test_a_write_is_not_told_by_halves(site: Site) -> None:
+    """Pages may end within a write, but the positions of its events cover all of it, and none covers half of it."""
+    await site.create("k")
+    await site.log.write(
+        lambda writing: writing.append([draft(key, environment="e") for key in "abc"]), size=1
+    )
+    whole = (await site.ask("GET", "/events")).json()
+    assert len({one["position"] for one in whole["events"]}) == 2
+    assert whole["events"][-1]["position"] == whole["next"]
+    page = (await site.ask("GET", "/events?limit=2")).json()
+    assert page["events"] == whole["events"][:2]
+    rest = (await site.ask("GET", f"/events?after={page['next']}")).json()
+    assert page["events"] + rest["events"] == whole["events"]
+    for target in (TARGET, "/configs?limit=1"):
+        problem = assert_problem(await site.ask("GET", f"{target}&at={page['next']}"), 422)
+        assert problem["errors"][0]["loc"] == ["query", "at"]
+        assert (await site.ask("GET", f"{target}&at={page['events'][-1]['position']}")).status == 200
+    assert_problem(await site.ask("POST", ROLLBACK, body={"position": page["next"]}), 422)
+
+
+async def test_a_delete_tells_no_digest_of_who_sent_it(site: Site) -> None:
+    """The body of a delete holds nothing random: its digest would be an oracle on the client's address."""
+    await site.create("k")
+    await site.ask("DELETE", TARGET)
+    created, deleted = (await site.ask("GET", "/events")).json()["events"]
+    assert len(created["body_digest"]) == 64
+    assert deleted["body_digest"] is None
+
+
+async def test_refusals_of_the_past_keep_the_order(site: Site) -> None:
+    """401 before 422, and 422 before a wait for a position and before 404."""
+    await site.create("k")
+    nowhere = Position({ELSEWHERE: Mark(1, b"abcd")}).encode()
+    assert_problem(await site.ask("GET", f"{HISTORY}&values=true&cursor=x", user_key=None), 401)
+    for target in (TARGET, "/configs?limit=1"):
+        assert_problem(await site.ask("GET", f"{target}&at=x", ("x-osc-after", nowhere)), 422)
+    answered = await site.ask("POST", "/rollback/absent?environment=e", body={"position": nowhere})
+    assert_problem(answered, 422)
 
 
 @pytest.mark.parametrize(

@@ -311,6 +311,11 @@ class LogContract:
             )
             assert await log.read(lambda reading, e=event, c=cut: reading.winner("prod", e.key, c)) == named  # type: ignore[misc]
             assert await log.read(lambda reading, c=cut: reading.cut_of(c.position)) == cut  # type: ignore[misc]
+            if event.seq != event.last_seq:
+                within = Position(
+                    {**cut.position.marks, event.origin.incarnation: Mark(event.seq, named.digest[:4])}
+                )
+                assert await log.read(lambda reading, p=within: reading.cut_of(p)) is None  # type: ignore[misc]
         head = await log.read(lambda reading: reading.cut_at_head())
         assert head == cut_covering(events)
         incarnation, mark = next(iter(head.position.marks.items()))

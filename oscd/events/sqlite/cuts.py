@@ -37,16 +37,18 @@ def at_head(connection: sqlite3.Connection) -> Cut:
 
 
 def of_position(connection: sqlite3.Connection, position: Position) -> Cut | None:
-    """What a position covers; None where the log does not hold all of it, or holds other events."""
+    """What a position covers; None where the log does not hold all of it, or it stands within a write."""
     stamps: dict[str, int] = {}
     for incarnation, wanted in position.marks.items():
         row = connection.execute(
-            "SELECT e.digest, e.stamp FROM origins o JOIN events e ON e.origin = o.id AND e.seq = ?"
+            "SELECT e.digest, e.stamp, e.header FROM origins o JOIN events e ON e.origin = o.id AND e.seq = ?"
             " WHERE o.incarnation = ?",
             (wanted.seq, incarnation),
         ).fetchone()
         if row is None or mark(wanted.seq, row[0]) != wanted:
             return None
+        if codec.decode_header(row[2]).last_seq != wanted.seq:
+            return None  # Half a write is never told, so no state was ever this.
         stamps[incarnation] = row[1]
     return Cut(position, stamps)
 

@@ -136,7 +136,7 @@ class SqliteReading:
         return cuts.at_head(self.store)
 
     def cut_of(self, position: Position) -> Cut | None:
-        """What a position covers; None where this log does not hold all of it, or holds other events."""
+        """What a position covers; None where this log does not hold all of it, or it stands within a write."""
         return cuts.of_position(self.store, position)
 
     def cut_upto(self, stamp: int) -> Cut:
