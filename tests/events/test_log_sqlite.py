@@ -333,8 +333,14 @@ async def test_a_large_write_that_fails_is_undone_without_a_savepoint(log: Sqlit
         writing.store.execute(f"PRAGMA max_page_count = {pages + 2}")
         writing.append_many((draft(f"k{n}", EventType.UPDATED) for n in scattered), 300)
 
+    def lose(writing: Writing[sqlite3.Connection]) -> None:
+        writing.append([draft("lost")])
+        writing.store.execute("ROLLBACK")  # As SQLite does where the disk is full, and nobody noticed.
+
     with pytest.raises(NotFound, match="no"):
         await log.write(fail, size=MAX_BYTES)
+    with pytest.raises(Unavailable, match="not known"):
+        await log.write(lose, size=MAX_BYTES)
     with pytest.raises(Unavailable, match="full"):
         await log.write(overfill, size=MAX_BYTES)
     await log.write(lambda writing: writing.store.execute("PRAGMA max_page_count = 100000"), size=0)

@@ -17,7 +17,7 @@ from oscd.events.event import Origin
 from oscd.events.log import MicrosecondClock, Projections, Reading, Writing
 from oscd.events.sqlite.batch import BEGIN_SECONDS, Batcher, Job
 from oscd.events.sqlite.checkpoint import checkpoint
-from oscd.events.sqlite.faults import CommitFailed, needs_reopen, translated
+from oscd.events.sqlite.faults import CommitFailed, finish, needs_reopen, translated
 from oscd.events.sqlite.file import LogFile, Room, WriteLock
 from oscd.events.sqlite.thread import ConnectionThread
 from oscd.events.sqlite.transaction import SqliteReading, SqliteWriting
@@ -162,26 +162,13 @@ class SqliteLog:
                         _run_alone(job, writing)
                     else:
                         _run_command(job, writing)
-                if connection.in_transaction:
-                    _finish(connection)
+                finish(connection)
             except BaseException:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
             self.file.require_kept_in_place()
         return writing.tip.offset - before, time.perf_counter() - begun
-
-
-def _finish(connection: sqlite3.Connection) -> None:
-    """Commit.
-
-    Raises:
-        CommitFailed: It is not known whether the disk has kept the write.
-    """
-    try:
-        connection.execute("COMMIT")
-    except sqlite3.Error as error:
-        raise CommitFailed from error
 
 
 def _run_alone(job: Job, writing: SqliteWriting) -> None:
@@ -200,6 +187,8 @@ def _run_alone(job: Job, writing: SqliteWriting) -> None:
         if not connection.in_transaction:
             raise
         connection.execute("ROLLBACK")
+        # Always committed, as a batch is: were there no transaction, because a full disk has ended it, that must fail.
+        connection.execute("BEGIN")
         writing.tip = tip
         job.error = translated(error)
 
