@@ -25,10 +25,10 @@ from oscd.backup import importing as importing_module
 from oscd.backup import plan as plan_module
 from oscd.backup.document import Failure
 from oscd.commands import Caller
+from oscd.events.cipher import BackupKey
 from oscd.events.event import Body, Draft, EventType
 from oscd.events.log import Writing, scan
 from oscd.events.position import Position
-from oscd.events.cipher import BackupKey
 from oscd.events.sqlite import batch, transaction
 from oscd.events.sqlite.verify import verify_chain
 from oscd.projections.verify import verify_projections

@@ -119,7 +119,7 @@ def test_an_import_that_is_killed_leaves_nothing_half(start_node: StartNode) -> 
 
 
 def _killed_while_it_imports(node: RunningNode, body: dict[str, str], grown: int) -> bool:
-    """Kill the node once its write-ahead log has grown by more than so many bytes; tells whether it answered before."""
+    """Kill the node once its write-ahead log has grown by so many bytes; tells whether it answered before."""
     wal = node.database.with_name(f"{node.database.name}-wal")
     before = wal.stat().st_size
     answers: list[int] = []

@@ -187,7 +187,7 @@ def _run_alone(job: Job, writing: SqliteWriting) -> None:
         if not connection.in_transaction:
             raise
         connection.execute("ROLLBACK")
-        # Always committed, as a batch is: were there no transaction, because a full disk has ended it, that must fail.
+        # Always committed, as a batch is: were there no transaction, as a full disk has ended it, that must fail.
         connection.execute("BEGIN")
         writing.tip = tip
         job.error = translated(error)
