@@ -114,7 +114,7 @@ def copy_log(
         progress: Told the offset after each event of the source.
 
     Raises:
-        SnapshotRefused: The source is damaged, or the cut ends within a write.
+        SnapshotRefused: The source is damaged.
     """
     copy = _Copy(extent, target)
     for row_id, origin in extent.origins.items():
@@ -167,8 +167,7 @@ class _Copy:
             raise _damaged(self._seen + 1, "events are missing")
         self._flush()
         for origin, end in self._chains.ends.items():
-            if end.seq != end.last_seq and self._extent.cut is not None:
-                raise SnapshotRefused("--at: that position is within a write; a snapshot holds whole writes.")
+            # A cut covers whole writes, as a commit holds them.
             if end.seq != end.last_seq:
                 raise _damaged(self._seen + 1, "the rest of a write is missing")
             self._target.execute(
