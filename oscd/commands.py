@@ -209,34 +209,59 @@ def _rolled_back(command: Rollback, live: Entry | None, replaces: EventRef | Non
 
 
 def _created(command: Create | Update | Rollback, replaces: EventRef | None) -> Draft:
-    sealed = command.sealed
-    return Draft(
-        type=EventType.CREATED,
-        environment=command.environment,
-        key=command.key,
-        category=command.category or None,
-        version=1,
-        created_at=None,
-        event_id=sealed.event_id,
-        key_id=sealed.key_id,
+    return valued(
+        (command.environment, command.key),
+        command.category,
+        command.sealed,
+        command.caller,
         replaces=replaces,
-        body=Body(sealed.ciphertext, command.caller.actor, command.caller.address),
     )
 
 
 def _updated(command: Update | Rollback, current: Entry) -> Draft:
-    sealed = command.sealed
-    return Draft(
-        type=EventType.UPDATED,
-        environment=command.environment,
-        key=command.key,
-        category=current.category if command.category is None else command.category or None,
+    return valued(
+        (command.environment, command.key),
+        current.category if command.category is None else command.category,
+        command.sealed,
+        command.caller,
+        replaces=current.winner,
         version=current.version + 1,
         created_at=current.created_at,
+    )
+
+
+def valued(
+    place: tuple[str, str],
+    category: str | None,
+    sealed: Sealed,
+    caller: Caller,
+    *,
+    replaces: EventRef | None,
+    version: int = 1,
+    created_at: int | None = None,
+    updated_at: int | None = None,
+) -> Draft:
+    """The event that gives an entry a value.
+
+    Args:
+        place: Environment and key.
+        category: None and "" for none.
+        version: 1 begins a life, any other goes on with one.
+        created_at, updated_at: µs since 1970; None: when it is stamped.
+    """
+    environment, key = place
+    return Draft(
+        type=EventType.CREATED if version == 1 else EventType.UPDATED,
+        environment=environment,
+        key=key,
+        category=category or None,
+        version=version,
+        created_at=created_at,
+        updated_at=updated_at,
         event_id=sealed.event_id,
         key_id=sealed.key_id,
-        replaces=current.winner,
-        body=Body(sealed.ciphertext, command.caller.actor, command.caller.address),
+        replaces=replaces,
+        body=Body(sealed.ciphertext, caller.actor, caller.address),
     )
 
 

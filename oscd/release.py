@@ -15,7 +15,7 @@ from oscd.errors import PreconditionFailed, StartRefused
 from oscd.events.cipher import EVENT_ID_BYTES
 from oscd.events.event import Recorded
 from oscd.events.sqlite import schema
-from oscd.events.sqlite.faults import translated
+from oscd.events.sqlite.faults import CommitFailed, translated
 from oscd.events.sqlite.outside import transaction_beside
 from oscd.events.sqlite.transaction import SqliteWriting
 from oscd.projections import sqlite as projections
@@ -46,7 +46,7 @@ def release_entry(path: Path, environment: str, key: str, *, seen: Entry | None 
         NotFound: There is no such entry.
         PreconditionFailed: It is not the one that was seen any more.
         StartRefused: The log is not in use by this version, or somebody else works on it.
-        Unavailable: The log cannot be written now.
+        Unavailable: The log cannot be written now, or nobody can tell whether it was.
     """
     try:
         with transaction_beside(path) as log:
@@ -58,7 +58,7 @@ def release_entry(path: Path, environment: str, key: str, *, seen: Entry | None 
                 raise PreconditionFailed("the entry has changed meanwhile; look at it again.")
             (recorded,) = _writing(log).append([draft])
             return recorded
-    except (sqlite3.Error, OSError) as error:
+    except (CommitFailed, sqlite3.Error, OSError) as error:
         raise translated(error) from error
 
 

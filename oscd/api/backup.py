@@ -105,9 +105,12 @@ class BackupCalls:
         """`POST /import`."""
         password = _password(call, 1)
         wanted = self._wanted(call.query_as(ImportQuery), call.body_as(ImportRequest))
-        user_key, caller, method = call.user_key, call.caller, call.method
+        user_key, caller, method, exchange = call.user_key, call.caller, call.method, call.exchange
         del call  # It holds the body, which is large, and an import takes long.
-        report, position = await self.backups.restore(wanted, user_key, password, caller)
+        try:
+            report, position = await self.backups.restore(wanted, user_key, password, caller)
+        finally:
+            exchange.settled = wanted.settled
         headers = {} if position is None else {POSITION: position.encode()}
         return json_stream(_report_parts(report, is_dry=wanted.is_dry), method, headers)
 

@@ -6,19 +6,20 @@ Backups of OpenSecureConf 3.x are read as well as those made here: their times m
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any, Final
-
-import orjson
 
 from oscd.api import strict_json
 from oscd.api.backup_models import BackupEntry
-from oscd.api.validation import validate
+from oscd.api.validation import validate, value_json
 from oscd.backup.document import BackedUp, Failure
 from oscd.errors import FieldError, Invalid, RequestRefused
 from oscd.times import parse_rfc3339
 
-# What one character of a body may become in a backup that escapes whatever is not ASCII.
-_ESCAPED: Final = 6
+# What stands around the value of an entry in full form, its names written as long as they can be.
+_AROUND_BYTES: Final = 8 * 1024
+# One character of a body may be an escape in a backup, of so many bytes.
+_ESCAPED: Final = len(rb"\u0041")
 _MOST_SHOWN: Final = 255
 
 
@@ -28,24 +29,37 @@ def judge(entry_json: bytes, most_bytes: int) -> BackedUp | Failure:
     Args:
         most_bytes: What the body of a create may have.
     """
+    is_small = _fits(entry_json, most_bytes + _AROUND_BYTES)
     try:
-        if len(entry_json) > most_bytes * _ESCAPED:
+        if not is_small:
             raise Invalid("The entry is larger than one may be (OSC_MAX_BODY_BYTES).")
         entry = validate(BackupEntry, strict_json.parse(entry_json), "body")
-        value_json = orjson.dumps(entry.value)
-        if len(value_json) > most_bytes:
-            raise Invalid.field(("body", "value"), "is larger than one may be (OSC_MAX_BODY_BYTES)")
         return BackedUp(
             (entry.environment, entry.key),
             entry.category,
-            value_json,
+            value_json(entry.value, most_bytes),
             created_at=_time("created_at", entry.created_at),
             updated_at=_time("updated_at", entry.updated_at),
         )
     except RequestRefused as refusal:
         reason = refusal.detail
-    environment, key = _place(entry_json if len(entry_json) <= most_bytes * _ESCAPED else b"")
-    return Failure(environment, key, reason.replace("The body", "The entry", 1))
+    environment, key = _place(entry_json) if is_small else (None, None)
+    # There may be many, and few reasons.
+    return Failure(environment, key, sys.intern(reason.replace("The body", "The entry", 1)))
+
+
+def _fits(entry_json: bytes, most_bytes: int) -> bool:
+    """Whether an entry has no more bytes than one may have, written as short as it can be.
+
+    Only what the original's writer adds is left out, escapes and spaces: everything else may be structure, of which a
+    byte takes twenty in memory.
+    """
+    if not most_bytes < len(entry_json) <= _ESCAPED * most_bytes:
+        return len(entry_json) <= most_bytes
+    # Where a backslash is escaped itself, a u that follows is a letter.
+    escapes = entry_json.replace(rb"\\", b"").count(rb"\u")
+    spaces = entry_json.count(b", ") + entry_json.count(b": ")
+    return len(entry_json) - (_ESCAPED - 1) * escapes - spaces <= most_bytes
 
 
 def _time(name: str, text: str | None) -> int | None:

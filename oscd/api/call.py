@@ -10,9 +10,9 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
-import orjson
 from pydantic import BaseModel
 from quart import Quart, Response, request
 from werkzeug.exceptions import RequestTimeout
@@ -23,7 +23,7 @@ from oscd.api.exchange import Exchange
 from oscd.api.guard import require_user_key
 from oscd.api.models import ValueBody
 from oscd.api.openapi import Operation
-from oscd.api.validation import decode_path_key, read_query, validate
+from oscd.api.validation import decode_path_key, read_query, validate, value_json
 from oscd.commands import Caller
 from oscd.errors import BodyTooLarge, BodyTooSlow, Invalid, NotFound, UnsupportedMedia
 from oscd.events.position import Position, PositionUnreadable, decode_position
@@ -34,6 +34,8 @@ BODY_SECONDS = 30
 MAX_ACTOR = 255
 INLINE_PARSE_BYTES = 64 * 1024
 LARGE_AT_ONCE = 2
+# Commas, colons and opening brackets that the body of an import may have, beyond those it needs: base64 has none.
+MOST_IMPORT_STRUCTURE = 100
 _KEY = "{key}"
 
 
@@ -116,12 +118,15 @@ async def _read(
     operation: Operation, exchange: Exchange, limits: Limits, large_bodies: asyncio.Semaphore
 ) -> Call:
     user_key = require_user_key(exchange, limits.min_user_key_length) if operation.user_key else ""
-    data = await _read_body(exchange, limits.body_bytes(operation)) if operation.body is not None else b""
+    most_bytes = limits.body_bytes(operation)
+    data = await _read_body(exchange, most_bytes) if operation.body is not None else b""
     exchange.require_single()
-    body, value_json = (
+    body, stored = (
         (None, b"")
         if operation.body is None
-        else await _understand(operation.body, data or _no_body(operation), large_bodies)
+        else await _understand(
+            operation, operation.body, data or _no_body(operation), most_bytes, large_bodies
+        )
     )
     key = _path_key(request.scope["raw_path"], operation.path) if operation.path.endswith(_KEY) else ""
     return Call(
@@ -131,7 +136,7 @@ async def _read(
         key=key,
         query=None if operation.query is None else read_query(operation.query, request.scope["query_string"]),
         body=body,
-        value_json=value_json,
+        value_json=stored,
         after=_position(exchange) if "X-OSC-After" in operation.headers else None,
         caller=Caller(_actor(exchange), exchange.address) if "X-Actor" in operation.headers else Caller(),
     )
@@ -164,23 +169,49 @@ def _no_body(operation: Operation) -> bytes:
 
 
 async def _understand(
-    model_type: type[BaseModel], data: bytes, large_bodies: asyncio.Semaphore
+    operation: Operation,
+    model_type: type[BaseModel],
+    data: bytes,
+    most_bytes: int,
+    large_bodies: asyncio.Semaphore,
 ) -> tuple[BaseModel, bytes]:
     """Parse and check a body; a large one in a thread, as it may take long, and few at a time.
 
     What 1 MiB of JSON becomes in memory may be twenty times that, so no more than `LARGE_AT_ONCE` are held so.
     """
+    understood = partial(_understood, model_type, data, most_bytes, is_import=operation.takes_import)
     if len(data) <= INLINE_PARSE_BYTES:
-        return _understood(model_type, data)
+        return understood()
     async with large_bodies:
-        return await asyncio.to_thread(_understood, model_type, data)
+        return await asyncio.to_thread(understood)
 
 
-def _understood(model_type: type[BaseModel], data: bytes) -> tuple[BaseModel, bytes]:
+def _understood(
+    model_type: type[BaseModel], data: bytes, most_bytes: int, *, is_import: bool
+) -> tuple[BaseModel, bytes]:
+    if is_import:
+        _require_flat(data)
     body = validate(model_type, strict_json.parse(data), "body")
     if not isinstance(body, ValueBody):
         return body, b""
-    return body.model_copy(update={"value": None}), orjson.dumps(body.value)
+    return body.model_copy(update={"value": None}), value_json(body.value, most_bytes)
+
+
+def _require_flat(data: bytes) -> None:
+    """Refuse the body of an import that would become far more in memory than the one text it is there for.
+
+    Raises:
+        Invalid: It has too much structure.
+    """
+    structure = 0
+    for begin in range(0, len(data), INLINE_PARSE_BYTES):
+        structure += sum(
+            data.count(mark, begin, begin + INLINE_PARSE_BYTES) for mark in (b",", b":", b"[", b"{")
+        )
+        if structure > MOST_IMPORT_STRUCTURE:
+            raise Invalid(
+                "The body of an import has backup_data, overwrite and dry_run; this one has far more."
+            )
 
 
 def _require_json(exchange: Exchange) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
@@ -42,6 +42,7 @@ from oscd.errors import (
     Unavailable,
     UnsupportedMedia,
 )
+from oscd.events.position import Position
 from oscd.listing import START, Filters, Listing
 from oscd.moment import Moment
 from oscd.node import Node, Written
@@ -255,7 +256,7 @@ async def _one_page(
     body = b"[" + b",".join(map(_to_json(query), found)) + b"]"
     headers = _position_of(listing, query)
     if after is not None:
-        headers["Link"] = _link(query, after, headers)
+        headers["Link"] = _link(query, after, listing.position)
     return json_answer(body, headers=headers, store=False)
 
 
@@ -288,12 +289,11 @@ def _position_of(listing: Listing, query: ListQuery) -> dict[str, str]:
     return {} if query.at is None else {POSITION: listing.position.encode()}
 
 
-def _link(query: ListQuery, after: tuple[str, str], headers: Mapping[str, str]) -> str:
+def _link(query: ListQuery, after: tuple[str, str], position: Position) -> str:
+    """The next page, of the same events: whoever follows the links reads one state, and not a little of several."""
     cursor = urlsafe_b64encode(orjson.dumps(after)).decode("ascii")
-    parameters = query.model_dump(exclude_none=True, exclude_defaults=True) | {"cursor": cursor}
-    if POSITION in headers:
-        # The next page is of the same events, where a time might have got more of them by then.
-        parameters["at"] = headers[POSITION]
+    parameters = query.model_dump(exclude_none=True, exclude_defaults=True)
+    parameters |= {"cursor": cursor, "at": position.encode()}
     return f'</configs?{urlencode(parameters)}>; rel="next"'
 
 

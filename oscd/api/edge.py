@@ -106,10 +106,9 @@ class Edge:
         """Serve one request."""
         started = time.perf_counter()
         exchange = exchange_of(scope, self._trusted)
-        buffer = self._imports if scope["path"] == IMPORT_PATH else self._bodies
         answer = _Answer(exchange, send, self._guard().cors_headers(exchange))
         try:
-            await self._serve(scope, exchange, receive, answer, buffer)
+            await self._serve(scope, exchange, receive, answer)
         except ConnectionError:
             pass  # The client has gone, or takes nothing: no fault of anybody here, and the line below tells.
         except Exception as error:
@@ -119,7 +118,6 @@ class Edge:
             # Too late for a problem: the connection ends without the answer's end, which no client takes for whole.
             _log.error("an answer could not be finished", exc_info=error)
         finally:
-            buffer.taken -= exchange.received
             method = scope["method"] if exchange.route != "unmatched" else "other"
             seconds = time.perf_counter() - started
             self._count(
@@ -139,9 +137,7 @@ class Edge:
                 client=exchange.address,
             )
 
-    async def _serve(
-        self, scope: Scope, exchange: Exchange, receive: Receive, answer: _Answer, buffer: _Buffer
-    ) -> None:
+    async def _serve(self, scope: Scope, exchange: Exchange, receive: Receive, answer: _Answer) -> None:
         guard = self._guard()
         try:
             take_origin_form(scope, exchange)
@@ -160,6 +156,8 @@ class Edge:
         if guard.is_preflight(exchange, scope["method"]):
             await answer.preflight()
             return
+        # By the path of the origin form: a proxy sends the other one.
+        buffer = self._imports if scope["path"] == IMPORT_PATH else self._bodies
         headers = [(name, exchange.headers[name]) for name in FRAMEWORK_HEADERS if name in exchange.headers]
 
         async def counted() -> Message:
@@ -170,7 +168,10 @@ class Edge:
                 return {**message, "body": b"", "more_body": False}
             return message
 
-        await self._app({**scope, "headers": headers, "oscd": exchange}, counted, answer.send)
+        try:
+            await self._app({**scope, "headers": headers, "oscd": exchange}, counted, answer.send)
+        finally:
+            buffer.give_back(exchange)
 
 
 @dataclass(slots=True)
@@ -198,6 +199,16 @@ class _Buffer:
             self.taken += size
             return True
         return False
+
+    def give_back(self, exchange: Exchange) -> None:
+        """Count no more what a request has taken: now, or when nothing of it is in memory any more."""
+        if exchange.settled is None or exchange.settled.done():
+            self._free(exchange.received)
+        else:
+            exchange.settled.add_done_callback(lambda _: self._free(exchange.received))
+
+    def _free(self, size: int) -> None:
+        self.taken -= size
 
 
 async def held_back(refusal: RequestRefused, exchange: Exchange, throttle: FailureThrottle) -> RequestRefused:

@@ -5,6 +5,7 @@ Must not decide anything: the guard does.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 from collections.abc import Collection, Iterable, Sequence
@@ -58,6 +59,7 @@ class Exchange:
         ticket: What the ticket opens that it showed.
         raw_headers: The server's own list of the headers.
         received: Bytes of the body so far.
+        settled: Done when nothing of the body is in memory any more, where that may be after the answer.
         refusal: Why the body was not taken, where it was not.
         error: `kind` of the refusal it is answered with, for metrics.
     """
@@ -73,6 +75,7 @@ class Exchange:
     ticket: Ticket | None = None
     raw_headers: list[tuple[bytes, bytes]] = field(default_factory=list, repr=False)
     received: int = 0
+    settled: asyncio.Future[None] | None = field(default=None, repr=False)
     refusal: RequestRefused | None = field(default=None)
     error: str | None = None
 

@@ -1,7 +1,8 @@
 """Input as received → a model, or a refusal that says which field is wrong and never what it held.
 
-Owns: strict percent-decoding of query and path, and the translation of pydantic's findings into
-`FieldError`s. Must not: read a socket, know a route, or let anything through that a model did not accept.
+Owns: strict percent-decoding of query and path, how large a value may be, and the translation of pydantic's
+findings into `FieldError`s. Must not: read a socket, know a route, or let anything through that a model did not
+accept.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from functools import cache
 from typing import Any, Final, Literal, TypeVar
 from urllib.parse import unquote_to_bytes
 
+import orjson
 from pydantic import BaseModel, ValidationError
 
 from oscd.api.models import KeyPath
@@ -67,6 +69,21 @@ def validate(model_type: type[Model], data: object, where: Where) -> Model:
         for finding in found[:MAX_FIELD_ERRORS]
     ]
     raise Invalid("; ".join(f"{error.loc[-1]}: {error.msg}" for error in errors), errors)
+
+
+def value_json(value: object, most_bytes: int) -> bytes:
+    """A value as it is stored: what is created fits so, and therefore comes back from a backup.
+
+    Args:
+        most_bytes: What a body may have. One number may be written four times as long as it came: 1e15.
+
+    Raises:
+        Invalid: It is larger.
+    """
+    written = orjson.dumps(value)
+    if len(written) > most_bytes:
+        raise Invalid.field(("body", "value"), "is larger than one may be (OSC_MAX_BODY_BYTES)")
+    return written
 
 
 def _say(kind: str, context: Mapping[str, Any]) -> str:

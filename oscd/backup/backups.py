@@ -19,10 +19,10 @@ from oscd.backup.envelope import EnvelopeWriter, new_salt, read_envelope
 from oscd.backup.importing import Importing
 from oscd.backup.plan import Plan, Report
 from oscd.commands import Caller
-from oscd.errors import Unavailable
+from oscd.errors import TooManyRequests, Unavailable
 from oscd.events.cipher import BackupKey, Cipher
 from oscd.events.keyring import KeyRing
-from oscd.events.log import EventLog, MicrosecondClock
+from oscd.events.log import MicrosecondClock, Settling
 from oscd.events.position import Position
 from oscd.listing import START, Filters, Listing
 from oscd.moment import Moment
@@ -31,6 +31,9 @@ from oscd.values import Opened, Uncounted, ValueCounts
 
 # How long an import may wait for another one of this worker to end.
 TURN_SECONDS: Final = 10.0
+# Backups that may wait for the password of another one to be stretched, and for how long.
+MAX_STRETCHING: Final = 8
+STRETCHING_SECONDS: Final = 5.0
 # What one step of a backup reads.
 PART_ENTRIES: Final = 200
 PART_BYTES: Final = 32 * 1024
@@ -46,12 +49,15 @@ class Wanted:
     Attributes:
         judge: Reads the JSON of one entry by the rules of a create.
         is_dry: Report only.
+        settled: Done when nothing of it is in memory any more, which may be after its caller was answered; None until
+            it is worked on.
     """
 
     _backup_data: str = field(repr=False)
     overwrite: bool
     is_dry: bool
     judge: Judge
+    settled: asyncio.Future[None] | None = None
 
     def take_backup_data(self) -> str:
         """What `/backup` gave; once, as it is large and nobody needs it longer."""
@@ -68,7 +74,7 @@ class Backups:
 
     def __init__(
         self,
-        log: EventLog[sqlite3.Connection],
+        log: Settling[sqlite3.Connection],
         keyring: KeyRing,
         counts: ValueCounts | None = None,
         *,
@@ -79,6 +85,9 @@ class Backups:
         self._counts = counts or Uncounted()
         self._clock = clock
         self._turn = asyncio.Semaphore(1)
+        self._stretching = asyncio.Semaphore(1)
+        self._waiting_to_stretch = 0
+        self._settling: set[asyncio.Future[None]] = set()
 
     async def make(
         self, filters: Filters, user_key: str, password: str, to_json: ToJson, moment: Moment | None
@@ -95,7 +104,7 @@ class Backups:
         listing = Listing(self._log, self._keyring, filters, user_key, self._counts, moment)
         first = await listing.page(START, PART_ENTRIES, PART_BYTES)
         salt = new_salt()
-        key = await self._keyring.derive_backup_key(password, salt)
+        key = await self._stretched(password, salt)
         return BackupMaking(listing, first, EnvelopeWriter(key, salt), to_json, self._clock())
 
     async def restore(
@@ -108,6 +117,7 @@ class Backups:
 
         Raises:
             BadRequest: It does not open with the password, is damaged, or is no backup; nothing was changed.
+            BodyTooLarge: It holds too many entries; nothing was changed.
             LogCorrupt: The log does not hold what was appended.
             TooManyRequests, Unavailable: Not now; nothing was changed.
         """
@@ -117,7 +127,7 @@ class Backups:
             cipher = self._keyring.recall(user_key) or await self._keyring.derive(user_key)
             return await self._import(reader, wanted, cipher, user_key, caller)
         finally:
-            self._turn.release()
+            wanted.settled = self._end_turn()
 
     async def _take_turn(self) -> None:
         try:
@@ -127,9 +137,40 @@ class Backups:
             busy = "Nothing was changed: another import is being worked on."
             raise Unavailable(busy, retry_after=2) from None
 
+    async def _stretched(self, password: str, salt: bytes) -> BackupKey:
+        """The key of a backup. One at a time is in the queue of derivations, so that the rest of it is for user keys.
+
+        Raises:
+            TooManyRequests: Others wait already, or it took too long.
+            Unavailable: Not now.
+        """
+        busy = "Too many passwords of backups are waiting; entries are still served."
+        if self._waiting_to_stretch >= MAX_STRETCHING:
+            raise TooManyRequests(busy)
+        self._waiting_to_stretch += 1
+        try:
+            async with asyncio.timeout(STRETCHING_SECONDS):
+                await self._stretching.acquire()
+        except TimeoutError:
+            raise TooManyRequests(busy) from None
+        finally:
+            self._waiting_to_stretch -= 1
+        try:
+            return await self._keyring.derive_backup_key(password, salt)
+        finally:
+            self._stretching.release()
+
+    def _end_turn(self) -> asyncio.Future[None]:
+        """Give the turn to the next import, but not before a write has ended that nobody waits for any more."""
+        settled = asyncio.ensure_future(self._log.settled())
+        self._settling.add(settled)
+        settled.add_done_callback(self._settling.discard)
+        settled.add_done_callback(lambda _: self._turn.release())
+        return settled
+
     async def _opened(self, backup_data: str, password: str) -> DocumentReader:
         envelope = await asyncio.to_thread(read_envelope, backup_data)
-        key: BackupKey = await self._keyring.derive_backup_key(password, envelope.salt)
+        key = await self._stretched(password, envelope.salt)
         return DocumentReader(await asyncio.to_thread(envelope.opened, key))
 
     async def _import(

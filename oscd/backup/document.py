@@ -21,15 +21,18 @@ from oscd.errors import BadRequest
 VERSION: Final = "2.2.0"
 UNKNOWN: Final = "unknown"
 _MOST_HEADER_CHARACTERS: Final = 255
+# Each of them may be a pair of escapes.
+_MOST_HEADER_BYTES: Final = 12 * _MOST_HEADER_CHARACTERS + len('""')
 
 Place = tuple[str, str]
 """Environment and key."""
 
 _SPACE: Final = re.compile(rb"[ \t\r\n]*+")
-_STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+# What follows within a string: no more than one call shall take under the interpreter lock, and never the last quote.
+_WITHIN_STRING: Final = re.compile(rb'(?:[^"\\]++|\\.){0,4096}+', re.DOTALL)
 _SCALAR: Final = re.compile(rb"[^ \t\r\n,:\"\[\]{}]++")
 # Within a value only brackets count, and those within strings do not.
-_STRUCTURE: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}]', re.DOTALL)
+_STRUCTURE: Final = re.compile(rb'["\[\]{}]')
 _OPENING, _QUOTE = b"[{", ord('"')
 
 
@@ -141,6 +144,8 @@ class DocumentReader:
             field = "backup_timestamp"
         else:
             return
+        if ends_at - begin > _MOST_HEADER_BYTES:
+            return
         try:
             said = orjson.loads(self._document[begin:ends_at])
         except orjson.JSONDecodeError:
@@ -150,20 +155,33 @@ class DocumentReader:
 
     def _value_end(self, at: int) -> int:
         """Where the value ends that begins here; whether it is JSON inside is not looked at."""
+        if self._is_at(at, b'"'):
+            return self._string_end(at + 1)
         if self._document[at : at + 1] not in (b"[", b"{"):
-            pattern = _STRING if self._is_at(at, b'"') else _SCALAR
-            found = pattern.match(self._document, at)
-            if found is None:
+            scalar = _SCALAR.match(self._document, at)
+            if scalar is None:
                 raise not_a_backup()
-            return found.end()
+            return scalar.end()
         depth = 0
-        for found in _STRUCTURE.finditer(self._document, at):
-            byte = self._document[found.start()]
+        while found := _STRUCTURE.search(self._document, at):
+            at = found.end()
+            byte = self._document[at - 1]
             if byte == _QUOTE:
+                at = self._string_end(at)
                 continue
             depth += 1 if byte in _OPENING else -1
             if depth == 0:
-                return found.end()
+                return at
+        raise not_a_backup()
+
+    def _string_end(self, at: int) -> int:
+        """Where the string ends that `at` is within; each byte is looked at once, whether it has an end or not."""
+        while found := _WITHIN_STRING.match(self._document, at):
+            if self._is_at(found.end(), b'"'):
+                return found.end() + 1
+            if found.end() == at:
+                break
+            at = found.end()
         raise not_a_backup()
 
     def _is_at(self, at: int, byte: bytes) -> bool:

@@ -15,10 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from oscd.errors import BadRequest
-from oscd.events.cipher import BACKUP_SALT_BYTES, BackupKey, NotOpened
-
-# What one call encodes or decodes: well under a millisecond of the interpreter lock.
-PIECE_CHARACTERS: Final = 64 * 1024
+from oscd.events.cipher import BACKUP_SALT_BYTES, BackupKey, NotOpened, pieces
 
 _STANDARD: Final = bytes(range(256))
 # The two characters that the other alphabet has instead become ones that no alphabet has.
@@ -90,7 +87,7 @@ def read_envelope(backup_data: str) -> Envelope:
         BadRequest: It is not base64 of a salt and base64.
     """
     try:
-        outer = _decoded(_pieces(backup_data), _STANDARD)
+        outer = _decoded((piece.encode("ascii") for piece in pieces(backup_data)), _STANDARD)
         salt, rest = _split(outer, BACKUP_SALT_BYTES)
         token = bytearray()
         for piece in _decoded(rest, _URL_SAFE):
@@ -117,11 +114,6 @@ class _Encoder:
 
     def finish(self) -> bytes:
         return self._encode(self._rest)
-
-
-def _pieces(text: str) -> Iterator[bytes]:
-    for begin in range(0, len(text), PIECE_CHARACTERS):
-        yield text[begin : begin + PIECE_CHARACTERS].encode("ascii")
 
 
 def _split(pieces: Iterator[bytes], length: int) -> tuple[bytes, Iterator[bytes]]:

@@ -38,7 +38,7 @@ CHANGES: Final = 500
 
 
 class _Outdated(Exception):
-    """Something was written where an entry of the plan goes."""
+    """Something was written where an entry of the plan goes, or too much to look at here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,7 @@ class Importing:
 
         Raises:
             BadRequest: What gives the entries finds that they are of no backup.
+            BodyTooLarge: They are too many.
             LogCorrupt: The log does not hold what was appended.
             Unavailable: Not now.
         """
@@ -100,13 +101,11 @@ class Importing:
         raise Unavailable("Nothing was changed: entries of this backup are being written too often.")
 
     def _run(self, writing: Writing[sqlite3.Connection], caller: Caller) -> Position:
-        """The write. It opens nothing, so that others wait for as short as can be."""
+        """The write. It opens nothing, and looks at one page of changes: others wait for as short as can be."""
         assert self._decided_at is not None
-        look = _Look([], self._decided_at, is_last=False)
-        while not look.is_last:
-            look = self._look(writing, after=look.upto)
-            if look.outdated:
-                raise _Outdated
+        look = self._look(writing, after=self._decided_at)
+        if look.outdated or not look.is_last:
+            raise _Outdated
         writing.append_many(self._plan.drafts(caller), len(self._plan.ready))
         return writing.position()
 

@@ -11,11 +11,14 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from oscd.backup.document import BackedUp, Failure, Place
-from oscd.commands import Caller, Sealed
-from oscd.events.event import Body, Draft, EventRef, EventType
+from oscd.commands import Caller, Sealed, valued
+from oscd.errors import BodyTooLarge
+from oscd.events.event import Draft, EventRef
 from oscd.node import EVENT_OVERHEAD_BYTES
 from oscd.projections.entry import Entry
 
+# Entries of one backup, whatever becomes of them: each takes memory to the end, and its share of the write lock.
+MAX_ENTRIES: Final = 250_000
 TWICE: Final = "the backup holds this entry twice; the first one counts"
 FOREIGN: Final = "another user key owns this entry"
 
@@ -90,10 +93,18 @@ class Plan:
     size: int = 0
 
     def admit(self, found: Iterable[BackedUp | Failure]) -> list[BackedUp]:
-        """Count what a backup holds, and give of it what is still to be decided."""
+        """Count what a backup holds, and give of it what is still to be decided.
+
+        Raises:
+            BodyTooLarge: It holds more than `MAX_ENTRIES`.
+        """
         fit = []
         for one in found:
             self.total += 1
+            if self.total > MAX_ENTRIES:
+                raise BodyTooLarge(
+                    f"backup_data: a backup may hold {MAX_ENTRIES} entries; make one of each environment or category."
+                )
             if isinstance(one, Failure):
                 self.failures.append(one)
             elif one.place in self.seen:
@@ -117,7 +128,7 @@ class Plan:
     def keep(self, place: Place, sealed: Sealed) -> None:
         """Take the sealed value of an entry that will be imported."""
         self.ready[place].sealed = sealed
-        self.size += len(sealed.ciphertext) + EVENT_OVERHEAD_BYTES
+        self.size += _added_bytes(sealed)
 
     def decide_anew(self, place: Place, standing: Standing) -> None:
         """Decide again about a ready entry, because the log has changed there."""
@@ -125,25 +136,21 @@ class Plan:
             self.ready[place].decide_against(standing)
         else:
             sealed = self.ready.pop(place).sealed
-            self.size -= 0 if sealed is None else len(sealed.ciphertext) + EVENT_OVERHEAD_BYTES
+            self.size -= 0 if sealed is None else _added_bytes(sealed)
 
     def drafts(self, caller: Caller) -> Iterator[Draft]:
         """The events of the import: one write."""
-        for (environment, key), ready in self.ready.items():
-            sealed = ready.sealed
-            assert sealed is not None
-            yield Draft(
-                type=EventType.CREATED if ready.version == 1 else EventType.UPDATED,
-                environment=environment,
-                key=key,
-                category=ready.category,
+        for place, ready in self.ready.items():
+            assert ready.sealed is not None
+            yield valued(
+                place,
+                ready.category,
+                ready.sealed,
+                caller,
+                replaces=ready.replaces,
                 version=ready.version,
                 created_at=ready.lives_since if ready.created_at is None else ready.created_at,
                 updated_at=ready.updated_at,
-                event_id=sealed.event_id,
-                key_id=sealed.key_id,
-                replaces=ready.replaces,
-                body=Body(sealed.ciphertext, caller.actor, caller.address),
             )
 
     def _may_import(self, place: Place, standing: Standing) -> bool:
@@ -158,6 +165,11 @@ class Plan:
 
     def _not_later(self, time: int | None) -> int | None:
         return None if time is None else min(time, self.now)
+
+
+def _added_bytes(sealed: Sealed) -> int:
+    """What an event with this value adds to the log."""
+    return len(sealed.ciphertext) + EVENT_OVERHEAD_BYTES
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ def log(
     """
     harden_process()
     path = database(file)
-    with reading(path) as connection, _ended_by_signals():
+    with reading(path, is_copy=file is not None and not follow) as connection, _ended_by_signals():
         audit = Audit(connection, Wanted(environment, key, _since(connection, since)))
         upto = SqliteReading(connection).head()
         for page in _pages(audit, path, None if follow else upto):

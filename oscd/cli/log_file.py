@@ -13,7 +13,9 @@ import click
 
 from oscd.errors import StartRefused
 from oscd.events.sqlite import schema
-from oscd.events.sqlite.file import configure, inode_of
+from oscd.events.sqlite.claim import is_claimed
+from oscd.events.sqlite.faults import CommitFailed
+from oscd.events.sqlite.file import Inode, configure, inode_of
 from oscd.server.settings import Settings, load_settings
 
 FILE_ARGUMENT: Final = click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
@@ -43,18 +45,37 @@ def database(file: Path | None = None) -> Path:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[sqlite3.Connection]:
+def reading(path: Path, *, is_copy: bool = False) -> Iterator[sqlite3.Connection]:
     """A connection to a log that can change nothing, not even by closing.
 
+    Args:
+        is_copy: Whether nobody is meant to write it meanwhile. If so it seems, no file is made beside it: it may be
+            evidence, or in a directory that cannot be written.
+
     Raises:
-        StartRefused: It cannot be read, or is not a log of this version.
+        StartRefused: It cannot be read, is not a log of this version, or was written all the same.
     """
-    with translated(path):
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
-        with closing(connection):
-            require_log(connection, path)
-            configure(connection, read_only=True)
-            yield connection
+    is_still = is_copy and _is_still(path)
+    before = _written(path)
+    # SQLite makes files beside any other log, even to read it, and removes them only if it may write.
+    uri = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if is_still else ''}"
+    with translated(path), closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
+        require_log(connection, path)
+        configure(connection, read_only=True)
+        yield connection
+    if is_still and _written(path) != before:
+        raise StartRefused(f"{path}: this file was written while it was read; do that again.")
+
+
+def _is_still(path: Path) -> bool:
+    """Whether all of a log is in this one file, and no oscd is at work on it."""
+    beside = (Path(f"{path}{suffix}") for suffix in ("-wal", "-journal"))
+    return not is_claimed(path) and not any(file.exists() and file.stat().st_size for file in beside)
+
+
+def _written(path: Path) -> tuple[Inode | None, int, int]:
+    status = path.stat()
+    return (inode_of(path), status.st_size, status.st_mtime_ns)
 
 
 def require_log(connection: sqlite3.Connection, path: Path) -> None:
@@ -80,6 +101,8 @@ def translated(path: Path) -> Iterator[None]:
     """
     try:
         yield
+    except CommitFailed as error:
+        raise StartRefused(f"{path}: it is not known whether this was written: {error.__cause__}.") from error
     except sqlite3.Error as error:
         raise StartRefused(f"{path}: {error}.") from error
 

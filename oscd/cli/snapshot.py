@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import click
 import orjson
@@ -31,6 +32,7 @@ _AT = click.option(
     callback=read_moment,
     help="Only what was written up to then; a time is RFC 3339, or how long ago: 2h.",
 )
+_ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
 _JSON = click.option("--json", "as_json", is_flag=True, help="For machines.")
 
 
@@ -76,7 +78,7 @@ def restore(*, file: Path, directory: Path, at: Moment | None, as_json: bool) ->
     Example: oscd restore /backup/oscd-monday.db --to node-b && cd node-b && oscd serve
     """
     harden_process()
-    with _ended_tidily(), reading(file.resolve()) as log:
+    with _ended_tidily(), reading(file.resolve(), is_copy=True) as log:
         extent = _extent(log, at)
         with progress("Restoring", STAGES * extent.head) as tell:
             made = restore_into(log, extent, directory, tell)
@@ -85,16 +87,19 @@ def restore(*, file: Path, directory: Path, at: Moment | None, as_json: bool) ->
 
 @contextmanager
 def _ended_tidily() -> Iterator[None]:
-    """Let SIGTERM unwind like Ctrl-C does, so that no draft with a salt in it is left."""
+    """Let SIGTERM and a lost terminal unwind like Ctrl-C does, so that no draft with a salt in it is left."""
 
     def end(number: int, _: object) -> None:
         sys.exit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, end)
+    # What is ignored stays so: under nohup it goes on without its terminal.
+    numbers = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, end) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _extent(log: sqlite3.Connection, at: Moment | None) -> Extent:

@@ -80,7 +80,7 @@ def verify(*, file: Path | None, expect: Fingerprint | None, as_json: bool) -> N
 
     Example: oscd verify --expect 1234:6Q9TB-0MA3V-XW2Z4-8NKRD
     """
-    with reading(database(file)) as connection:
+    with reading(database(file), is_copy=file is not None) as connection:
         verified = _verified(connection, expect)
     if as_json:
         click.echo(_document(verified))

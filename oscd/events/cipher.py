@@ -37,7 +37,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, NoReturn, final
+from typing import Final, NoReturn, TypeVar, final
 
 from cryptography.fernet import Fernet, InvalidToken
 from cryptography.hazmat.primitives.ciphers import Cipher as BlockCipher
@@ -64,8 +64,10 @@ _TOKEN_VERSION: Final = b"\x80"
 _BLOCK_BYTES: Final = 16
 _TOKEN_HEAD_BYTES: Final = len(_TOKEN_VERSION) + 8 + _BLOCK_BYTES
 _TOKEN_MAC_BYTES: Final = 32
-# What one call of a primitive works on: a tenth of a millisecond of the interpreter lock.
-_PIECE_BYTES: Final = 64 * 1024
+# What one call of a primitive works on, or of a codec: well under a millisecond of the interpreter lock.
+PIECE: Final = 64 * 1024
+
+Large = TypeVar("Large", memoryview, str)
 
 
 class WrongKey(NotAuthorized):
@@ -231,7 +233,7 @@ class BackupKey:
         view = memoryview(token)
         signed, head = view[:-_TOKEN_MAC_BYTES], view[:_TOKEN_HEAD_BYTES]
         mac = hmac.new(self._signing, digestmod="sha256")
-        for piece in _pieces(signed):
+        for piece in pieces(signed):
             mac.update(piece)
         is_genuine = hmac.compare_digest(mac.digest(), view[-_TOKEN_MAC_BYTES:])
         blocks = signed[_TOKEN_HEAD_BYTES:]
@@ -241,7 +243,7 @@ class BackupKey:
 
     def _decrypted(self, iv: bytes, blocks: memoryview) -> Iterator[bytes]:
         decryptor = BlockCipher(AES128(self._encrypting), CBC(iv)).decryptor()
-        for piece in _pieces(blocks[:-_BLOCK_BYTES]):
+        for piece in pieces(blocks[:-_BLOCK_BYTES]):
             yield decryptor.update(piece)
         last = decryptor.update(blocks[-_BLOCK_BYTES:])
         padding = last[-1]
@@ -289,7 +291,7 @@ class TokenWriter:
     def update(self, plaintext: bytes) -> bytes:
         """Seal more of the plaintext; what is given back may lag behind it by less than a block."""
         self._length += len(plaintext)
-        sealed = [self._signed(self._encryptor.update(piece)) for piece in _pieces(memoryview(plaintext))]
+        sealed = [self._signed(self._encryptor.update(piece)) for piece in pieces(memoryview(plaintext))]
         return b"".join(sealed)
 
     def finish(self) -> bytes:
@@ -303,9 +305,10 @@ class TokenWriter:
         return ciphertext
 
 
-def _pieces(view: memoryview) -> Iterator[memoryview]:
-    for begin in range(0, len(view), _PIECE_BYTES):
-        yield view[begin : begin + _PIECE_BYTES]
+def pieces(large: Large) -> Iterator[Large]:
+    """What is large in pieces of at most `PIECE`, so that no call on one takes long."""
+    for begin in range(0, len(large), PIECE):
+        yield large[begin : begin + PIECE]
 
 
 def _binding(environment: str, key: str, event_id: bytes) -> bytes:

@@ -12,6 +12,7 @@ and the header holds the SHA-256 of the body, so the body can be removed while t
 from __future__ import annotations
 
 from hashlib import sha256
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -21,6 +22,17 @@ from oscd.events.event import Body, Draft, Event, EventRef, Origin
 
 FORMAT = 1
 DIGEST_BYTES = 32
+MAX_NUMBER = 2**63 - 1
+"""What SQLite holds; JSON has more."""
+
+# What every header says, numbers first, and the types of that.
+_NUMBERS = 6
+_ALWAYS = itemgetter(
+    *("seq", "last_seq", "stamp", "version", "created_at", "updated_at"),
+    *("node_id", "incarnation", "type", "environment", "key", "event_id", "body_digest"),
+    "imported",
+)
+_TYPES = (*(int,) * _NUMBERS, *(str,) * 7, bool)
 
 
 def genesis_digest(origin: Origin) -> bytes:
@@ -101,27 +113,47 @@ def decode_header(data: bytes) -> Event:
         document: dict[str, Any] = orjson.loads(data)
         if document["format"] != FORMAT:
             raise LogCorrupt(f"an event has format {document['format']!r}, this version reads {FORMAT}")
-        replaces, key_id = document["replaces"], document["key_id"]
+        always = _ALWAYS(document)
+        numbers = always[:_NUMBERS]
+        category, key_id = document["category"], document["key_id"]
+        # Whoever gets an event compares and binds its fields without another look.
+        if (
+            tuple(map(type, always)) != _TYPES
+            or max(numbers) > MAX_NUMBER
+            or not (category is None or type(category) is str)
+        ):
+            raise LogCorrupt("an event header cannot be read")
+        seq, last_seq, stamp, version, created_at, updated_at = numbers
+        node_id, incarnation, kind, environment, key, event_id, digest, imported = always[_NUMBERS:]
         return Event(
-            origin=Origin(document["node_id"], document["incarnation"]),
-            seq=document["seq"],
-            last_seq=document["last_seq"],
-            stamp=document["stamp"],
-            type=document["type"],
-            environment=document["environment"],
-            key=document["key"],
-            category=document["category"],
-            version=document["version"],
-            created_at=document["created_at"],
-            updated_at=document["updated_at"],
-            event_id=bytes.fromhex(document["event_id"]),
+            origin=Origin(node_id, incarnation),
+            seq=seq,
+            last_seq=last_seq,
+            stamp=stamp,
+            type=kind,
+            environment=environment,
+            key=key,
+            category=category,
+            version=version,
+            created_at=created_at,
+            updated_at=updated_at,
+            event_id=bytes.fromhex(event_id),
             key_id=None if key_id is None else bytes.fromhex(key_id),
-            imported=document["imported"],
-            replaces=None if replaces is None else EventRef(Origin(replaces[0], replaces[1]), replaces[2]),
-            body_digest=bytes.fromhex(document["body_digest"]),
+            imported=imported,
+            replaces=_replaced(document["replaces"]),
+            body_digest=bytes.fromhex(digest),
         )
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise LogCorrupt("an event header cannot be read") from error
+
+
+def _replaced(reference: list[Any] | None) -> EventRef | None:
+    if reference is None:
+        return None
+    node_id, incarnation, seq = reference
+    if (type(node_id), type(incarnation), type(seq)) != (str, str, int) or seq > MAX_NUMBER:
+        raise ValueError("no reference to an event")
+    return EventRef(Origin(node_id, incarnation), seq)
 
 
 def event_from_draft(

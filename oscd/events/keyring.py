@@ -1,7 +1,7 @@
 """Which user keys are known by now, and how a new one is derived without hurting anybody else.
 
 Owns: the cache of derived ciphers, the queue of derivations, and the one thread of this worker that derives.
-The passwords of backups are stretched in the same queue, and never remembered.
+The passwords of backups are stretched in the same queue, one of a worker at a time, and never remembered.
 Must not: decide who may do what (`remember` is the use case's to call), encrypt, or keep a user key once it
 is derived.
 

@@ -176,6 +176,17 @@ class EventLog(Protocol[StoreOut]):
         """
 
 
+class Settling(EventLog[StoreOut], Protocol[StoreOut]):
+    """A log whose writes may go on when nobody waits for them any more."""
+
+    async def settled(self) -> None:
+        """Wait until no write runs that began before this call.
+
+        A caller may leave, or be told that the outcome is not known, while its function goes on: this tells when what
+        that holds is free.
+        """
+
+
 def scan(reading: Reading[Store], *, after: int = 0, page: int = 1000) -> Iterator[Recorded]:
     """Every event past `after`, read a page at a time."""
     while events := reading.events(after, page):

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from oscd.events.salt import keep_salt, salt_digest
 from oscd.events.sqlite import schema
 from oscd.events.sqlite.claim import NodeClaim
-from oscd.events.sqlite.faults import translated
+from oscd.events.sqlite.faults import CommitFailed, translated
 from oscd.events.sqlite.outside import one_transaction
 from oscd.events.sqlite.prepare import PreparedLog, prepare
 from oscd.events.sqlite.transaction import SqliteWriting
@@ -45,7 +45,7 @@ def take_over(
     Raises:
         ImportRefused: The log or its salt does not fit, or the source changed meanwhile.
         StartRefused: The log is in use, is no log, or its salt cannot be kept.
-        Unavailable: The log cannot be written.
+        Unavailable: The log cannot be written, or nobody can tell whether it was.
     """
     require_another_file(source, destination.database)
     claim = NodeClaim(destination.database)
@@ -55,7 +55,7 @@ def take_over(
             tally = _append(source, log, salt, destination.node_id, now, progress)
             source.require_unchanged()
         return tally
-    except (sqlite3.Error, OSError) as error:
+    except (CommitFailed, sqlite3.Error, OSError) as error:
         raise translated(error) from error
     finally:
         claim.release()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import NoneType
 from typing import Any
 
 from oscd.events.event import EventType, Recorded
@@ -21,6 +22,9 @@ from oscd.projections.sqlite import SqliteProjections, entry
 
 # Table → how many of its first columns are its key.
 _KEYS = {"entries": 2, "counts": 2, "totals": 0}
+
+# SQLite puts every number before every text, and every text before every blob; NULL comes first.
+_RANKS = {NoneType: 0, int: 1, float: 1, str: 2, bytes: 3}
 
 Row = tuple[Any, ...]
 
@@ -43,6 +47,7 @@ def verify_projections(connection: sqlite3.Connection, progress: Callable[[int],
                 for table, key_columns in _KEYS.items():
                     yield from _differences(table, key_columns, connection, replayed)
                 yield from _shared_ids(connection)
+            yield from _last_id_findings(connection, replay.last_id)
         finally:
             connection.execute("ROLLBACK")
 
@@ -65,13 +70,17 @@ class _Replay:
 
     Args:
         keeps_numbers: Whether the log holds every life that it ever gave a number to.
+
+    Attributes:
+        last_id: The greatest number of a life so far.
     """
 
     def __init__(self, store: sqlite3.Connection, *, keeps_numbers: bool) -> None:
         self.findings: list[Finding] = []
         self._store = store
         self._keeps_numbers = keeps_numbers
-        self._offset = self._last_id = 0
+        self.last_id = 0
+        self._offset = 0
 
     def follow(self, source: sqlite3.Connection, progress: Callable[[int], None]) -> None:
         """Apply what the source holds beyond the last call."""
@@ -83,7 +92,7 @@ class _Replay:
                 self.findings.append(Finding(f"offset {recorded.offset}", what))
             projections.apply(self._store, recorded)
             self._offset = recorded.offset
-            self._last_id = max(self._last_id, recorded.entry_id or 0)
+            self.last_id = max(self.last_id, recorded.entry_id or 0)
             progress(self._offset)
 
     def _misplaced(self, recorded: Recorded, before: Entry | None) -> Iterator[str]:
@@ -100,7 +109,7 @@ class _Replay:
             return None
         if before is not None and before.id is not None:
             return before.id
-        return self._last_id + 1 if self._keeps_numbers and not event.imported else recorded.entry_id
+        return self.last_id + 1 if self._keeps_numbers and not event.imported else recorded.entry_id
 
 
 def _differences(
@@ -111,11 +120,15 @@ def _differences(
     expected = replayed.execute(f"SELECT * FROM {table} {order}")
     names = [column[0] for column in found.description]
     mine, theirs = found.fetchone(), expected.fetchone()
+
+    def key(row: Row) -> list[tuple[int, Any]]:
+        return [(_RANKS[type(value)], value) for value in row[:key_columns]]
+
     while mine is not None or theirs is not None:
-        if theirs is None or (mine is not None and mine[:key_columns] < theirs[:key_columns]):
+        if theirs is None or (mine is not None and key(mine) < key(theirs)):
             yield Finding(_place(table, mine[:key_columns]), "the log knows no such row")
             mine = found.fetchone()
-        elif mine is None or theirs[:key_columns] < mine[:key_columns]:
+        elif mine is None or key(theirs) < key(mine):
             yield Finding(_place(table, theirs[:key_columns]), "the row is missing")
             theirs = expected.fetchone()
         else:
@@ -134,6 +147,17 @@ def _shared_ids(connection: sqlite3.Connection) -> Iterator[Finding]:
         "SELECT id, count(*) FROM entries WHERE id IS NOT NULL GROUP BY id HAVING count(*) > 1"
     ):
         yield Finding("entries", f"{number} live entries share the id {entry_id}")
+
+
+def _last_id_findings(connection: sqlite3.Connection, greatest: int) -> Iterator[Finding]:
+    """Whether the log goes on numbering past every life that it holds."""
+    noted = schema.read_meta(connection, "last_entry_id")
+    if noted is None and not greatest:
+        return
+    if not isinstance(noted, int) or noted < greatest:
+        yield Finding(
+            "meta last_entry_id", f"it is {_shown(noted)}, and an event has the entry id {greatest}"
+        )
 
 
 def _place(table: str, key: Row) -> str:

@@ -13,17 +13,19 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from oscd.errors import LogCorrupt
 from oscd.events import codec
 from oscd.events.cut import Cut
 from oscd.events.event import ORIGIN_BEGAN, EventRef, Origin
 from oscd.events.sqlite import schema
-from oscd.events.sqlite.stored import PAGE_ROWS, StoredEvent, stored_events
+from oscd.events.sqlite.stored import PAGE_ROWS, StoredEvent, stored_events, stored_origins
 from oscd.events.sqlite.transaction import SqliteReading
 from oscd.events.sqlite.verify import Chains
 from oscd.snapshots.errors import SnapshotRefused
 
 CutOf = Callable[[SqliteReading], Cut]
 
+_DAMAGED = "what is to be copied is damaged; run `oscd verify` on it."
 _INSERT = (
     'INSERT INTO events ("offset", origin, seq, stamp, environment, key, previous, entry_id, digest, header, body)'
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -56,26 +58,33 @@ def extent_of(log: sqlite3.Connection, cut: CutOf | None) -> Extent:
 
     Raises:
         MomentUnknown: What `cut` raises.
+        SnapshotRefused: The source is damaged.
     """
     log.execute("BEGIN")
     try:
-        reading = SqliteReading(log)
-        digest = schema.read_meta(log, "salt_digest")
-        return Extent(
-            head=reading.head(),
-            cut=None if cut is None else cut(reading),
-            origins={
-                row_id: Origin(node_id, incarnation)
-                for row_id, node_id, incarnation in log.execute(
-                    "SELECT id, node_id, incarnation FROM origins"
-                )
-            },
-            own=tuple(_own_origins(log)),
-            salt_digest=digest if isinstance(digest, bytes) else None,
-            left_out=schema.read_meta(log, "left_out") is not None,
-        )
+        return _extent_of(log, cut)
+    except (LogCorrupt, TypeError) as error:
+        # What looks a moment up takes events for what oscd wrote, in a file that somebody may have changed.
+        raise SnapshotRefused(_DAMAGED) from error
     finally:
         log.execute("ROLLBACK")
+
+
+def _extent_of(log: sqlite3.Connection, cut: CutOf | None) -> Extent:
+    origins = stored_origins(log)
+    own = schema.read_meta(log, "own_origin") or schema.read_meta(log, "ended_origin")
+    if any(row.mistyped() for row in origins) or own not in {None, *(row.id for row in origins)}:
+        raise SnapshotRefused(_DAMAGED)
+    reading = SqliteReading(log)
+    digest = schema.read_meta(log, "salt_digest")
+    return Extent(
+        head=reading.head(),
+        cut=None if cut is None else cut(reading),
+        origins={row.id: Origin(row.node_id, row.incarnation) for row in origins},
+        own=tuple(_own_origins(log)),
+        salt_digest=digest if isinstance(digest, bytes) else None,
+        left_out=schema.read_meta(log, "left_out") is not None,
+    )
 
 
 def _own_origins(log: sqlite3.Connection) -> Iterator[int]:
@@ -105,7 +114,7 @@ def copy_log(
         progress: Told the offset after each event of the source.
 
     Raises:
-        SnapshotRefused: The source is damaged, or the cut ends within a write.
+        SnapshotRefused: The source is damaged.
     """
     copy = _Copy(extent, target)
     for row_id, origin in extent.origins.items():
@@ -135,6 +144,8 @@ class _Copy:
         if row.offset != self._seen + 1:
             raise _damaged(self._seen + 1, "events are missing")
         self._seen = row.offset
+        if mistyped := row.mistyped():
+            raise _damaged(row.offset, f"{', '.join(mistyped)}: not of the type that belongs there")
         if not self._is_covered(row):
             return
         for what in self._chains.follow(row):
@@ -156,8 +167,7 @@ class _Copy:
             raise _damaged(self._seen + 1, "events are missing")
         self._flush()
         for origin, end in self._chains.ends.items():
-            if end.seq != end.last_seq and self._extent.cut is not None:
-                raise SnapshotRefused("--at: that position is within a write; a snapshot holds whole writes.")
+            # A cut covers whole writes, as a commit holds them.
             if end.seq != end.last_seq:
                 raise _damaged(self._seen + 1, "the rest of a write is missing")
             self._target.execute(

@@ -38,7 +38,7 @@ def put_in_place(draft: Path, path: Path) -> None:
 
     Raises:
         FileExistsError: The name is taken; what has it is not touched.
-        OSError: The disk does not take it.
+        OSError: The disk does not take it; nothing has that name then.
     """
     descriptor = os.open(draft, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -47,5 +47,11 @@ def put_in_place(draft: Path, path: Path) -> None:
         os.close(descriptor)
     # A rename would replace what is there; a link fails.
     os.link(draft, path)
-    draft.unlink()
-    sync_directory(path.parent)
+    try:
+        draft.unlink()
+        sync_directory(path.parent)
+    except BaseException:
+        # Nobody was told of it yet, and perhaps it would not survive.
+        with suppress(OSError):
+            path.unlink()
+        raise

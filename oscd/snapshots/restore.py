@@ -8,13 +8,15 @@ snapshot is not known here; so the log names its origin as ended, and the node t
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from oscd.errors import StartRefused
 from oscd.events.cipher import SALT_BYTES
 from oscd.events.salt import keep_salt, load_salt, salt_digest, sync_directory
 from oscd.events.sqlite import schema
@@ -57,14 +59,24 @@ def restore(
     database = directory / DATABASE_NAME
     with refused_on_trouble(database):
         _make_directory(directory)
-        _require_free(database, directory / SALT_NAME, salt)
-        with draft_of(database) as draft:
-            with building(draft) as target:
-                copy_log(snapshot, extent, target, progress)
-                reproject(target, SqliteProjections(), lambda offset: progress(extent.head + offset))
-            made = _proved(draft, lambda done: progress(2 * extent.head + done))
-            if not os.path.lexists(directory / SALT_NAME):
-                keep_salt(directory / SALT_NAME, salt)
+        with _only_one(directory):
+            _require_free(database, directory / SALT_NAME, salt)
+            return _made(snapshot, extent, database, salt, progress)
+
+
+def _made(
+    snapshot: sqlite3.Connection,
+    extent: Extent,
+    database: Path,
+    salt: bytes,
+    progress: Callable[[int], None],
+) -> Made:
+    with draft_of(database) as draft:
+        with building(draft) as target:
+            copy_log(snapshot, extent, target, progress)
+            reproject(target, SqliteProjections(), lambda offset: progress(extent.head + offset))
+        made = _proved(draft, lambda done: progress(2 * extent.head + done))
+        with _salt_beside(database, salt):
             put_in_place(draft, database)
     return made
 
@@ -82,6 +94,46 @@ def _make_directory(directory: Path) -> None:
         sync_directory(directory.parent)
 
 
+@contextmanager
+def _only_one(directory: Path) -> Iterator[None]:
+    """Let no other restore into a directory meanwhile; a lock that ends with the process, and leaves no file."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SnapshotRefused(
+                f"{directory}: another restore is at work here; wait for its end."
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _salt_beside(database: Path, salt: bytes) -> Iterator[None]:
+    """Have the salt beside where the database is put inside; one that was made for that goes if it is not."""
+    salt_file = database.with_name(SALT_NAME)
+    is_ours = not os.path.lexists(salt_file)
+    if is_ours:
+        keep_salt(salt_file, salt)
+    try:
+        # What others than a restore do here meanwhile no lock keeps them from.
+        _require_same_salt(salt_file, salt)
+        yield
+    except BaseException:
+        # Beside a database, whoever's it is, a salt is never removed; nor is one that was put in the place of ours.
+        with suppress(OSError, StartRefused):
+            if is_ours and not os.path.lexists(database) and load_salt(salt_file) == salt:
+                salt_file.unlink()
+        raise
+
+
+def _require_same_salt(salt_file: Path, salt: bytes) -> None:
+    if load_salt(salt_file) != salt:
+        raise SnapshotRefused(f"{salt_file}: another salt is here already; restore into another directory.")
+
+
 def _require_free(database: Path, salt_file: Path, salt: bytes) -> None:
     """Make sure that nothing here belongs to another log; a salt that is the same is from a restore cut short."""
     for beside in (Path(f"{database}{suffix}") for suffix in _BESIDE):
@@ -89,8 +141,8 @@ def _require_free(database: Path, salt_file: Path, salt: bytes) -> None:
             raise SnapshotRefused(
                 f"{beside}: another log has left this here; restore into another directory."
             )
-    if os.path.lexists(salt_file) and load_salt(salt_file) != salt:
-        raise SnapshotRefused(f"{salt_file}: another salt is here already; restore into another directory.")
+    if os.path.lexists(salt_file):
+        _require_same_salt(salt_file, salt)
 
 
 def _proved(draft: Path, progress: Callable[[int], None]) -> Made:

@@ -141,6 +141,7 @@ class Site:
     app: Edge
     node: Node
     backups: Backups
+    keyring: KeyRing
     log: SqliteLog
     counters: Counters
     registry: Registry
@@ -344,7 +345,7 @@ async def opened_site(
     )
     log.start()
     tail.start()
-    site = Site(app, node, backups, log, counters, registry, lines, derived)
+    site = Site(app, node, backups, keyring, log, counters, registry, lines, derived)
     try:
         yield site
     finally:

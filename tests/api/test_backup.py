@@ -7,7 +7,10 @@ import base64
 import hashlib
 import json
 import random
+import sqlite3
+import threading
 from collections.abc import AsyncIterator, Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -15,10 +18,20 @@ from urllib.parse import quote, urlencode
 import pytest
 from cryptography.fernet import Fernet
 
+from oscd.api import strict_json
+from oscd.api.backup_entry import judge
 from oscd.backup import backups as backups_module
 from oscd.backup import importing as importing_module
+from oscd.backup import plan as plan_module
+from oscd.backup.document import Failure
+from oscd.commands import Caller
+from oscd.events.cipher import BackupKey
 from oscd.events.event import Body, Draft, EventType
-from oscd.events.log import scan
+from oscd.events.log import Writing, scan
+from oscd.events.position import Position
+from oscd.events.sqlite import batch, transaction
+from oscd.events.sqlite.verify import verify_chain
+from oscd.projections.verify import verify_projections
 from tests.api.asgi import (
     OTHER_KEY,
     PATIENCE,
@@ -195,8 +208,10 @@ async def test_a_backup_of_the_past(site: Site, empty: Site) -> None:
 @pytest.mark.parametrize(
     "times",
     [
-        ("2026-01-15T10:30:45.123456Z", "2026-01-16T10:30:45Z"),
-        ("2026-01-15T10:30:45.123456", "2026-01-16 10:30:45"),
+        ("2024-01-15T10:30:45.123456Z", "2024-01-16T10:30:45Z"),
+        ("2024-01-15T10:30:45.123456", "2024-01-16T10:30:45"),
+        ("2024-01-15 10:30:45.123456", "2024-01-16 10:30:45"),
+        ("2024-01-15T12:30:45.123456+02:00", "2024-01-16T10:30:45+00:00"),
     ],
 )
 async def test_backups_of_the_original_come_in(empty: Site, times: tuple[str, str]) -> None:
@@ -222,8 +237,8 @@ async def test_backups_of_the_original_come_in(empty: Site, times: tuple[str, st
     assert one == {
         "id": 1,
         **entry("a", {"x": 1}, category="c"),
-        "created_at": "2026-01-15T10:30:45.123456Z" if one["created_at"][:4] == "2026" else one["created_at"],
-        "updated_at": one["updated_at"],
+        "created_at": "2024-01-15T10:30:45.123456Z",
+        "updated_at": "2024-01-16T10:30:45.000000Z",
         "version": 1,
     }
     assert (other["key"], other["value"], other["environment"]) == ("b", "é", "prod")
@@ -338,6 +353,41 @@ async def test_entries_that_could_not_be_created_have_failed(empty: Site) -> Non
     assert [one["key"] for one in await entries(empty)] == ["first", "last"]
 
 
+async def test_a_number_that_grows_where_it_is_stored_is_no_way_past_the_limit(
+    site: Site, empty: Site
+) -> None:
+    """1e15 is written as 1000000000000000.0: what may be created by that is what may be imported."""
+    kept, grown = ([1e15] * number for number in (3_000, 10_000))
+    for value, status in ((kept, 201), (grown, 422)):
+        text = json.dumps(entry(value=value)).replace("1000000000000000.0", "1e15").encode()
+        assert len(text) < 64 * 1024
+        assert (await site.ask("POST", "/configs", chunks=[text])).status == status
+        assert (await site.ask("PUT", "/configs/k?environment=e", chunks=[text])).status in {200, status}
+    await imported(empty, (await back_up(site))["backup_data"])
+    assert [one["value"] for one in await entries(empty)] == [kept]
+
+
+async def test_a_backup_of_too_many_entries_changes_nothing(
+    empty: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Invariant 10: it is 413, in a sentence that says how to split it, however many of them were fit."""
+    monkeypatch.setattr(plan_module, "MAX_ENTRIES", 300)
+    allowed: list[Any] = [*(entry(f"k{n}") for n in range(10)), *[1] * 290]
+    refused = await restore(empty, of_the_original([*allowed, 1]))
+    assert "environment or category" in assert_problem(refused, 413)["detail"]
+    assert await entries(empty) == []
+    report = await imported(empty, of_the_original(allowed))
+    assert (report["imported"], report["failed"]) == (10, 290)
+
+
+def test_the_reason_of_many_failures_is_held_once() -> None:
+    """Invariant 10: a failure takes no more than its place."""
+    first, second = (judge(entry_json, 1000) for entry_json in (b"1", b"[]"))
+    assert isinstance(first, Failure)
+    assert isinstance(second, Failure)
+    assert first.reason is second.reason
+
+
 async def test_an_entry_twice_in_a_backup_is_imported_once(empty: Site) -> None:
     """The first one counts; in another environment it is another entry."""
     backup = of_the_original(
@@ -438,6 +488,65 @@ async def test_query_and_body_must_not_contradict_each_other(empty: Site) -> Non
     assert answered.status == 200
 
 
+@pytest.mark.parametrize("way", ["left", "answered"])
+async def test_a_write_that_nobody_waits_for_keeps_its_turn_and_its_room(
+    empty: Site, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Invariant 10: what an import holds is held until its write has ended, whoever has left or was told."""
+    monkeypatch.setattr(backups_module, "TURN_SECONDS", 0.05)
+    if way == "answered":
+        monkeypatch.setattr(batch, "END_SECONDS", 0.05)
+        monkeypatch.setattr(empty.log._writes, "_begin_seconds", 0.05)
+    begun, go_on, leaves, answer = threading.Event(), threading.Event(), asyncio.Event(), Answer()
+    run = importing_module.Importing._run
+
+    def held(
+        importing: importing_module.Importing, writing: Writing[sqlite3.Connection], caller: Caller
+    ) -> Position:
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        return run(importing, writing, caller)
+
+    monkeypatch.setattr(importing_module.Importing, "_run", held)
+    body = json.dumps({"backup_data": of_the_original([entry()])}).encode()
+    messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def receive() -> dict[str, object]:
+        message = next(messages, None)
+        if message is not None:
+            return dict(message)
+        await leaves.wait()
+        return {"type": "http.disconnect"}
+
+    try:
+        async with asyncio.timeout(PATIENCE):
+            task = asyncio.create_task(
+                empty.app(http_scope("POST", "/import", [HEADER]), receive, answer.send)
+            )
+            await asyncio.to_thread(begun.wait, PATIENCE)
+            if way == "left":
+                leaves.set()
+            await task
+        assert answer.status == (0 if way == "left" else 503)
+        assert empty.app._imports.taken == len(body)
+        refused = await restore(empty, of_the_original([entry()]))
+        assert "another import" in assert_problem(refused, 503)["detail"]
+    finally:
+        go_on.set()
+    await eventually(lambda: empty.app._imports.taken == 0, PATIENCE)
+    monkeypatch.undo()
+    assert (await imported(empty, of_the_original([entry()])))["skipped"] == 1
+
+
+async def test_an_import_through_a_proxy_is_as_large(empty: Site) -> None:
+    """A target in absolute form is the same path, with the same limit."""
+    backup = of_the_original([entry(f"k{n}", "v" * 1000) for n in range(100)])
+    assert len(backup) > 64 * 1024
+    answered = await empty.ask("POST", "http://localhost:9000/import", HEADER, body={"backup_data": backup})
+    assert answered.status == 200, answered.body
+    assert empty.app._bodies.taken == empty.app._imports.taken == 0
+
+
 @pytest.mark.parametrize("path", ["/backup", "/import"])
 async def test_a_password_is_asked_for_before_anything_is_done(site: Site, path: str) -> None:
     """Missing or empty: 422; a new backup's has eight characters, an import's whatever the backup was given."""
@@ -470,6 +579,38 @@ async def test_the_bytes_of_a_password_are_those_of_a_user_key(site: Site, empty
     assert (await empty.ask("POST", "/import", ("X-Backup-Password", "pässwörd"), body=body)).status == 200
 
 
+async def test_passwords_of_backups_leave_the_queue_to_user_keys(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Invariant 10: one of them at a time is in it, and those that wait for that are few, and not for long."""
+    monkeypatch.setattr(backups_module, "MAX_STRETCHING", 3)
+    await site.create("k")
+    begun, go_on = threading.Event(), threading.Event()
+    derive = site.keyring._derive_backup_key
+
+    def slow(password: str, salt: bytes) -> BackupKey:
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        return derive(password, salt)
+
+    monkeypatch.setattr(site.keyring, "_derive_backup_key", slow)
+    try:
+        backups = [asyncio.create_task(site.ask("POST", "/backup", HEADER)) for _ in range(4)]
+        await asyncio.to_thread(begun.wait, PATIENCE)
+        await eventually(lambda: site.backups._waiting_to_stretch == 3, PATIENCE)
+        assert_problem(await site.ask("POST", "/backup", HEADER), 429)
+        assert len(site.keyring._waiting) == 0
+        monkeypatch.setattr(backups_module, "STRETCHING_SECONDS", 0.01)
+        monkeypatch.setattr(backups_module, "MAX_STRETCHING", 4)
+        assert_problem(await site.ask("POST", "/backup", HEADER), 429)
+        new_key = asyncio.create_task(site.create("other", user_key=OTHER_KEY))
+        await eventually(lambda: len(site.keyring._waiting) == 1, PATIENCE)
+    finally:
+        go_on.set()
+    assert [answered.status for answered in await asyncio.gather(*backups)] == [200] * 4
+    await new_key
+
+
 async def test_a_backup_of_nothing_derives_no_user_key(empty: Site) -> None:
     """Only its password is stretched, and it is a backup like any other."""
     backup = await back_up(empty)
@@ -488,6 +629,24 @@ async def test_imports_are_bounded_by_a_limit_of_their_own(tmp_path: Path) -> No
         announced = ("content-length", "20001")
         assert_problem(await site.ask("POST", "/import", HEADER, announced, chunks=[b"{}"]), 413)
         assert_problem(await site.ask("POST", "/configs", body=entry(value="x" * 1000)), 413)
+
+
+@pytest.mark.parametrize("more", [b"[],", b"{},", b"1,", b"[["])
+async def test_a_body_with_more_than_an_import_needs_is_not_parsed(
+    empty: Site, monkeypatch: pytest.MonkeyPatch, more: bytes
+) -> None:
+    """Invariant 10: unknown fields are ignored, as everywhere, but not what would take twenty times its size."""
+    backup = of_the_original([entry()]).encode()
+    few, many = (
+        b'{"more":[%b],"backup_data":"%b"}' % (b"[1]," * number + b"1", backup) for number in (20, 30_000)
+    )
+    assert (await empty.ask("POST", "/import", HEADER, chunks=[few])).status == 200
+    parsed: list[bytes] = []
+    monkeypatch.setattr(strict_json, "parse", parsed.append)
+    for body in (many, b'{"backup_data":"' + backup + b'","more":[' + more * 200):
+        refused = await empty.ask("POST", "/import", HEADER, chunks=[body])
+        assert "backup_data, overwrite and dry_run" in assert_problem(refused, 422)["detail"]
+    assert parsed == []
 
 
 async def test_a_body_that_is_being_imported_takes_no_room_from_others(tmp_path: Path) -> None:
@@ -560,6 +719,67 @@ async def test_what_is_written_meanwhile_is_decided_by(empty: Site, monkeypatch:
         ("d", "v", 1),
         ("unrelated", "v", 1),
     ]
+
+
+async def test_no_more_than_a_page_is_looked_at_under_the_write_lock(
+    empty: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where more was written meanwhile, the import lets go of the lock and looks outside."""
+    monkeypatch.setattr(importing_module, "CHANGES", 3)
+    looks: list[tuple[bool, int]] = []
+    run, look = importing_module.Importing._run, importing_module.Importing._look
+    written = 0
+
+    def late(
+        importing: importing_module.Importing, writing: Writing[sqlite3.Connection], caller: Caller
+    ) -> Position:
+        nonlocal written
+        if not written:
+            written = 10
+            writing.append_many((taken_over(f"other{n}", b"t") for n in range(written)), written)
+            writing.store.execute("COMMIT")  # As another process would have it, right before.
+            writing.store.execute("BEGIN IMMEDIATE")
+        return run(importing, writing, caller)
+
+    def noted(importing: importing_module.Importing, reading: Any, after: int) -> Any:  # noqa: ANN401
+        looks.append((hasattr(reading, "append"), after))
+        return look(importing, reading, after)
+
+    monkeypatch.setattr(importing_module.Importing, "_run", late)
+    monkeypatch.setattr(importing_module.Importing, "_look", noted)
+    assert (await imported(empty, of_the_original([entry("a")])))["imported"] == 1
+    assert looks == [(False, 0), (True, 0), *((False, n) for n in (0, 3, 6, 9)), (True, 10)]
+
+
+async def test_a_large_import_of_all_kinds_leaves_an_honest_log(empty: Site) -> None:
+    """Invariants 3 and 8: over more than a page of overwritten, deleted and new entries replay and chain agree."""
+    kinds = ["overwritten", "deleted", "new"]
+    places = [f"{kind}/{n}" for n in range(250) for kind in kinds]
+    await imported(
+        empty, of_the_original(entry(place, "old") for place in places if not place.startswith("new"))
+    )
+    for place in places:
+        if place.startswith("deleted"):
+            assert (await empty.ask("DELETE", f"/configs/{place}?environment=e")).status == 200
+    await empty.create("foreign", user_key=OTHER_KEY)
+    random.shuffle(places)
+    configurations = [entry(place, place, category=place[:3]) for place in [*places, "foreign"]]
+    report = await imported(empty, of_the_original(configurations), overwrite=True)
+    assert (report["imported"], report["failed"]) == (750, 1)
+    after = {one["key"]: one for one in await entries(empty)}
+    assert {key: (one["value"], one["category"]) for key, one in after.items()} == {
+        place: (place, place[:3]) for place in places
+    }
+    assert {(key.split("/")[0], one["version"]) for key, one in after.items()} == {
+        ("overwritten", 2),
+        ("deleted", 1),
+        ("new", 1),
+    }
+    with closing(empty.log.file.connect(read_only=True)) as connection:
+        assert list(verify_chain(connection, lambda _: None)) == []
+        assert list(verify_projections(connection, lambda _: None)) == []
+        (of_import,) = connection.execute('SELECT count(*) FROM events WHERE "offset" > 751').fetchone()
+    assert of_import == 750 > transaction.APPEND_PAGE
 
 
 async def test_an_import_that_is_always_outrun_gives_up(empty: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,6 +109,21 @@ async def test_pages_put_together_are_the_list(site: Site, limit: int, query: st
     assert found == whole
 
 
+async def test_pages_that_are_linked_are_of_one_state(site: Site) -> None:
+    """What is written between two pages shows on neither of the later ones; without the link's `at` it does."""
+    for key in "abcd":
+        await site.create(key, "old")
+    first = await site.ask("GET", "/configs?limit=2")
+    for key in "ad":
+        await site.ask("PUT", f"/configs/{key}?environment=e", body={"value": "new"})
+    await site.create("e", "new")
+    link = str(first.header("link")).removeprefix("<").removesuffix('>; rel="next"')
+    second = await site.ask("GET", link)
+    assert {one["value"] for one in first.json() + second.json()} == {"old"}
+    unpinned = "&".join(part for part in link.split("&") if not part.startswith("at="))
+    assert {one["value"] for one in (await site.ask("GET", unpinned)).json()} == {"old", "new"}
+
+
 async def test_a_cursor_goes_without_a_limit_too(site: Site) -> None:
     """The rest of a list may be asked for in one go."""
     places = await fill(site, ["a", "b", "c"], ["e"])

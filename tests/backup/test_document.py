@@ -105,6 +105,8 @@ def test_a_name_that_is_none_is_unknown(said: str) -> None:
         b"{configurations:[]}",
         b'{"a":"configurations":[]}',
         b'{"configurations":["unfinished]}',
+        b'{"configurations":["unfinished\\',
+        b'{"configurations":[{"a":"unfinished\\"]}]}',
         b'\xff\xfe{"configurations":[]}',
         b"\x00" * 100,
     ],
@@ -125,3 +127,11 @@ def test_a_deep_document_costs_no_recursion() -> None:
     deep = b"[" * 200_000 + b"]" * 200_000
     reader = DocumentReader(b'{"deep":%b,"configurations":[%b]}' % (deep, deep))
     assert [one.reason for one in reader.entries(as_it_stands) if isinstance(one, Failure)] == [deep.decode()]
+
+
+@pytest.mark.parametrize("before", ["[", "[{", "{", ""])
+def test_a_string_without_an_end_is_looked_at_once(before: str) -> None:
+    """Invariant 10: a reader that tried again at each of these quotes would take days, and here it is refused."""
+    unfinished = before.encode() + b'"' + b'\\"' * 10_000_000
+    with pytest.raises(BadRequest, match="not a backup"):
+        entries(b'{"configurations":' + unfinished)

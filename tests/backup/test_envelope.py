@@ -10,9 +10,9 @@ from cryptography.fernet import Fernet
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oscd.backup.envelope import PIECE_CHARACTERS, EnvelopeWriter, read_envelope
+from oscd.backup.envelope import EnvelopeWriter, read_envelope
 from oscd.errors import BadRequest
-from oscd.events.cipher import BackupKey
+from oscd.events.cipher import PIECE, BackupKey
 
 DERIVED = bytes(range(32))
 SALT = bytes(range(100, 132))
@@ -41,7 +41,7 @@ def test_what_is_written_in_parts_opens_as_the_whole(parts: list[bytes]) -> None
     assert opened(backup_data) == b"".join(parts)
 
 
-@pytest.mark.parametrize("size", [0, 1, 2, 3, PIECE_CHARACTERS, 3 * PIECE_CHARACTERS + 1])
+@pytest.mark.parametrize("size", [0, 1, 2, 3, PIECE, 3 * PIECE + 1])
 def test_a_backup_of_the_original_opens(size: int) -> None:
     """Whatever its length leaves over in either base64."""
     document = random.randbytes(size)

@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from oscd.backup import plan as plan_module
 from oscd.backup.document import BackedUp, Failure
 from oscd.backup.plan import FOREIGN, NOTHING, TWICE, Plan, Standing
 from oscd.commands import Caller, Sealed
+from oscd.errors import BodyTooLarge
 from oscd.events.event import Draft, EventRef, EventType, Origin
 from oscd.projections.entry import Entry
 
@@ -139,3 +141,12 @@ def test_what_changed_meanwhile_is_decided_anew(standing: Standing, overwrite: b
         None if standing.entry is None else standing.entry.winner
     ] * left
     assert left + plan.skipped + len(plan.failures) == 1
+
+
+def test_a_backup_of_too_many_entries_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Invariant 10: those that failed and those that come twice count like any other."""
+    monkeypatch.setattr(plan_module, "MAX_ENTRIES", 3)
+    plan = Plan(overwrite=False, now=NOW)
+    plan.admit([ENTRY, ENTRY, Failure(None, None, "why")])
+    with pytest.raises(BodyTooLarge, match="hold 3 entries; make one of each environment or category"):
+        plan.admit([Failure(None, None, "why")])

@@ -143,7 +143,7 @@ def test_a_moment_of_a_running_node(start_node: StartNode, tmp_path: Path) -> No
     ("arguments", "said"),
     [
         (("snapshot", "../s.db", "--at", "2999-01-01T00:00:00Z"), "a time that has not come yet"),
-        (("snapshot", "../s.db", "--at", "AWEAAAAAAAAAAQAAAAA"), "does not hold what that position covers"),
+        (("snapshot", "../s.db", "--at", "AWEAAAAAAAAAAQAAAAA"), "does not hold all that the position covers"),
         (("snapshot", "../s.db", "--at", "yesterday"), "or how long ago"),
         (("snapshot", "../missing/s.db"), "No such file or directory"),
         (("restore", "configurations.db", "--to", "../r"), "is not a snapshot"),
@@ -218,17 +218,43 @@ def killed(directory: Path, chance: random.Random, *arguments: str) -> bool:
     return process.wait(PATIENCE) == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_leaves_no_draft(tmp_path: Path, number: signal.Signals) -> None:
     """Whoever ends a snapshot in an orderly way has nothing to clean up."""
     (tmp_path / "salt").write_bytes(SALT)
     with salted_log(tmp_path / "log.db", long_history(EVENTS)):
         pass
-    process = started(tmp_path, "snapshot", "snap.db")
-    wait_until(lambda: any(tmp_path.glob(".snap.db.*")), what="the draft to be there")
-    process.send_signal(number)
+    process = interrupted_snapshot(tmp_path, number, signal.SIG_DFL)
     assert process.wait(PATIENCE) == 128 + number
     assert list(tmp_path.glob("*snap*")) == []
+
+
+def test_nohup_lets_a_snapshot_go_on(tmp_path: Path) -> None:
+    """A lost terminal is nothing to a command that was started to survive it."""
+    (tmp_path / "salt").write_bytes(SALT)
+    with salted_log(tmp_path / "log.db", long_history(EVENTS)):
+        pass
+    process = interrupted_snapshot(tmp_path, signal.SIGHUP, signal.SIG_IGN)
+    assert process.wait(PATIENCE) == 0
+    assert [path.name for path in tmp_path.glob("*snap*")] == ["snap.db"]
+
+
+def interrupted_snapshot(
+    directory: Path, number: signal.Signals, inherited: signal.Handlers
+) -> subprocess.Popen[bytes]:
+    """A snapshot that is sent a signal while it copies.
+
+    Args:
+        inherited: What whoever started it does with that signal.
+    """
+    before = signal.signal(number, inherited)
+    try:
+        process = started(directory, "snapshot", "snap.db")
+    finally:
+        signal.signal(number, before)
+    wait_until(lambda: any(directory.glob(".snap.db.*")), what="the draft to be there")
+    process.send_signal(number)
+    return process
 
 
 @pytest.mark.parametrize("command", ["snapshot", "restore"])

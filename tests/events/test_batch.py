@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -152,6 +154,56 @@ async def test_a_job_whose_caller_left_never_runs() -> None:
         runner.gate.set()
         await first
     assert calls == []
+
+
+class Held:
+    """Stands for what the function of a large job holds."""
+
+    def __call__(self, _: object) -> None:
+        """Do nothing."""
+
+
+@pytest.mark.parametrize("way", ["expired", "left"])
+async def test_a_job_that_was_given_up_holds_nothing_in_the_queue(way: str) -> None:
+    """Invariant 10: what its function holds, and its share of a batch, are free before its turn comes."""
+    runner = Runner()
+    async with batching(runner, begin_seconds=0.05 if way == "expired" else 60) as batcher:
+        first = await closed_behind_one(runner, batcher)
+        held = Held()
+        function = weakref.ref(held)
+        waiting = asyncio.create_task(batcher.submit(held, size=MAX_BYTES))
+        del held
+        await asyncio.sleep(0)
+        if way == "left":
+            waiting.cancel()
+        await asyncio.wait([waiting])
+        assert waiting.exception() is not None if way == "expired" else waiting.cancelled()
+        del waiting
+        gc.collect()
+        assert function() is None
+        assert [job.size for job in batcher._queue] == [0]
+        runner.gate.set()
+        await asyncio.wait([first])
+
+
+async def test_a_batch_that_runs_is_told_when_it_has_ended() -> None:
+    """However its callers were served: one that left does not end it."""
+    runner = Runner()
+    async with batching(runner) as batcher:
+        await batcher.settled()
+        first = await closed_behind_one(runner, batcher)
+        first.cancel()
+        await asyncio.wait([first])
+        settled = asyncio.create_task(batcher.settled())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not settled.done()
+        runner.gate.set()
+        await settled
+        runner.fail = Unavailable("trouble")
+        with pytest.raises(Unavailable, match="trouble"):
+            await batcher.submit(str)
+        await batcher.settled()
 
 
 async def test_errors_reach_their_callers_only() -> None:

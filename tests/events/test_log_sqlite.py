@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import random
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -14,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from oscd.errors import StartRefused, Unavailable
+from oscd.errors import NotFound, StartRefused, Unavailable
 from oscd.events.codec import genesis_digest
-from oscd.events.event import ORIGIN_BEGAN, Draft, EventRef, Recorded
+from oscd.events.event import ORIGIN_BEGAN, Draft, EventRef, EventType, Recorded
 from oscd.events.log import Reading, Writing
 from oscd.events.sqlite import schema, transaction
+from oscd.events.sqlite.batch import MAX_BYTES
 from oscd.events.sqlite.claim import NodeClaim
 from oscd.events.sqlite.file import KeptOpen, LogFile, Room, WriteLock
 from oscd.events.sqlite.log import SqliteLog
@@ -311,6 +313,40 @@ async def test_a_write_of_many_pages_is_one_write(log: SqliteLog, monkeypatch: p
     assert await log.write(run, size=100) == list(range(1, 9))
     assert head_at == [0, 0, 0, 3, 3, 3, 6, 6]
     assert [r.event.last_seq for r in await every_event(log)] == [8] * 8
+
+
+async def test_a_large_write_that_fails_is_undone_without_a_savepoint(log: SqliteLog) -> None:
+    """Alone in its batch it is its own transaction: where it raises, or the file is full, nothing of it stays."""
+    await log.write(
+        lambda writing: writing.append_many((draft(f"k{n}") for n in range(3_000)), 3_000), size=1
+    )
+    scattered = random.Random(7).sample(range(3_000), 300)
+
+    def fail(writing: Writing[sqlite3.Connection]) -> None:
+        writing.append_many((draft(f"k{n}", EventType.UPDATED) for n in scattered), 300)
+        with pytest.raises(sqlite3.OperationalError, match="no such savepoint"):
+            writing.store.execute("RELEASE command")
+        raise NotFound("no")
+
+    def overfill(writing: Writing[sqlite3.Connection]) -> None:
+        pages = writing.store.execute("PRAGMA page_count").fetchone()[0]
+        writing.store.execute(f"PRAGMA max_page_count = {pages + 2}")
+        writing.append_many((draft(f"k{n}", EventType.UPDATED) for n in scattered), 300)
+
+    def lose(writing: Writing[sqlite3.Connection]) -> None:
+        writing.append([draft("lost")])
+        writing.store.execute("ROLLBACK")  # As SQLite does where the disk is full, and nobody noticed.
+
+    with pytest.raises(NotFound, match="no"):
+        await log.write(fail, size=MAX_BYTES)
+    with pytest.raises(Unavailable, match="not known"):
+        await log.write(lose, size=MAX_BYTES)
+    with pytest.raises(Unavailable, match="full"):
+        await log.write(overfill, size=MAX_BYTES)
+    await log.write(lambda writing: writing.store.execute("PRAGMA max_page_count = 100000"), size=0)
+    (after,) = await append(log, draft("after"))
+    assert (after.offset, after.event.seq) == (3_001, 3_001)
+    assert await log.read(applied) == list(range(1, 3_002))
 
 
 async def test_a_command_that_has_not_begun_in_time_never_runs(tmp_path: Path) -> None:

@@ -14,11 +14,13 @@ import pytest
 
 from oscd.errors import StartRefused, Unavailable
 from oscd.events.sqlite.claim import NodeClaim, served_file
+from oscd.events.sqlite.faults import CommitFailed
 from oscd.events.sqlite.file import KeptOpen, WriteLock
 from oscd.events.sqlite.outside import transaction_beside
 from oscd.events.sqlite.prepare import keep_open, prepare
 from oscd.events.sqlite.schema import read_meta, write_meta
 from oscd.projections.sqlite import SqliteProjections
+from tests.events.no_commit import no_commit
 
 
 @pytest.fixture
@@ -48,6 +50,12 @@ def fail(path: Path) -> None:
     with transaction_beside(path) as log:
         write_meta(log, "tested", 3)
         log.execute("no statement")
+
+
+def write_without_commit(path: Path) -> None:
+    with transaction_beside(path) as log:
+        write_meta(log, "tested", 3)
+        no_commit(log)
 
 
 def written(path: Path) -> object:
@@ -91,6 +99,14 @@ def test_what_fails_inside_changes_nothing(path: Path) -> None:
     with pytest.raises(sqlite3.OperationalError):
         fail(path)
     assert written(path) is None
+    NodeClaim(path).release()
+
+
+def test_a_commit_that_fails_leaves_it_open_what_was_kept(path: Path) -> None:
+    """Nobody may say that nothing was changed then; the log is free again."""
+    with pytest.raises(CommitFailed) as failed:
+        write_without_commit(path)
+    assert str(failed.value.__cause__) == "not authorized"
     NodeClaim(path).release()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -23,6 +24,7 @@ from oscd.projections.sqlite import SqliteProjections
 from oscd.projections.verify import verify_projections
 from tests.events.log_contract import draft
 from tests.projections.history import Step, log_with, run_more
+from tests.projections.strange import COLUMNS, STRANGE, put
 
 HISTORY: list[Step] = [
     ("create", "prod", "a", "db"),
@@ -66,7 +68,7 @@ def test_an_honest_log_passes(connection: sqlite3.Connection) -> None:
         ("UPDATE events SET key = 'z' WHERE \"offset\" = 2", "offset 2: the indexed columns"),
         ('UPDATE events SET stamp = stamp + 1 WHERE "offset" = 2', "offset 2: the indexed columns"),
         ("UPDATE events SET environment = 'dev' WHERE \"offset\" = 1", "offset 1: the indexed columns"),
-        ("UPDATE events SET header = 'x' WHERE \"offset\" = 6", "offset 6: header, digest or body is not"),
+        ("UPDATE events SET header = 'x' WHERE \"offset\" = 6", "offset 6: header: not a value of the type"),
         ("UPDATE events SET header = CAST('x' AS BLOB) WHERE \"offset\" = 6", "offset 6: an event header"),
         (
             "UPDATE events SET header = CAST(replace(header, 'stamp', 'damp') AS BLOB)",
@@ -320,3 +322,66 @@ def test_the_commands_verify_and_rebuild(tmp_path: Path, monkeypatch: pytest.Mon
     mended = runner.invoke(commands, ["verify"])
     assert mended.exit_code == 0
     assert "7 events verified" in mended.output
+
+
+@pytest.mark.parametrize("strange", STRANGE)
+@pytest.mark.parametrize(
+    ("table", "column"), [(table, column) for table, names in COLUMNS.items() for column in names.split()]
+)
+def test_whatever_is_put_where_is_a_finding(tmp_path: Path, table: str, column: str, strange: str) -> None:
+    """Invariant 8: no value of any type in any column ends `verify` otherwise than with where it is."""
+    path = tmp_path / "log.db"
+    with log_with(path, HISTORY) as log:
+        run_more(log, OTHERS, node_id="node-b")
+        schema.write_meta(log, "salt_digest", bytes(32))
+        places = log.execute(f"SELECT {column} FROM {table}").fetchall()
+    assert places
+    for (held,) in places if table == "meta" else places[::6]:
+        changed = tmp_path / "changed.db"
+        shutil.copy(path, changed)
+        if not put(changed, table, column, held, STRANGE[strange]):
+            continue
+        told = CliRunner().invoke(commands, ["verify", str(changed), "--json"])
+        assert isinstance(told.exception, SystemExit), (held, told.exception)
+        assert json.loads(told.stdout)["faults"], held
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("seq", "3"),
+        ("seq", 3.0),
+        ("last_seq", True),
+        ("stamp", None),
+        ("version", 2**63),
+        ("node_id", [1]),
+        ("type", 7),
+        ("category", 7),
+        ("key_id", 7),
+        ("imported", 0),
+        ("replaces", "abc"),
+        ("replaces", ["a", "b", "c"]),
+        ("event_id", None),
+    ],
+)
+def test_a_header_with_another_type_is_a_finding(
+    connection: sqlite3.Connection, name: str, changed: object
+) -> None:
+    """Invariant 8: a header is read with its types, or not at all."""
+    (header,) = connection.execute('SELECT header FROM events WHERE "offset" = 3').fetchone()
+    document = json.loads(header)
+    assert name in document
+    document[name] = changed
+    connection.execute('UPDATE events SET header = ? WHERE "offset" = 3', (json.dumps(document).encode(),))
+    assert findings(connection)[0] == "offset 3: an event header cannot be read"
+
+
+@pytest.mark.parametrize("noted", [3, "zz", 4.5])
+def test_a_number_that_would_be_given_twice_is_found(connection: sqlite3.Connection, noted: object) -> None:
+    """Numbers of lives go on past the greatest one in the log; a greater one than that is nothing wrong."""
+    connection.execute("UPDATE meta SET value = 9 WHERE name = 'last_entry_id'")
+    assert findings(connection) == []
+    connection.execute("UPDATE meta SET value = ? WHERE name = 'last_entry_id'", (noted,))
+    assert findings(connection) == [f"meta last_entry_id: it is {noted!r}, and an event has the entry id 4"]
+    connection.execute("DELETE FROM meta WHERE name = 'last_entry_id'")
+    assert findings(connection)[0].startswith("meta last_entry_id: it is None")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -26,9 +27,10 @@ from oscd.events.sqlite.prepare import prepare
 from oscd.events.sqlite.transaction import SqliteReading, SqliteWriting
 from oscd.events.sqlite.verify import verify_chain
 from oscd.feed.place import NoPlace, Place, place_of
-from oscd.moment import Moment, cut_at
+from oscd.moment import Moment, MomentUnknown, cut_at
 from oscd.projections.sqlite import SqliteProjections
 from oscd.projections.verify import verify_projections
+from oscd.snapshots import draft as draft_module
 from oscd.snapshots import restore as restoring
 from oscd.snapshots import take as taking
 from oscd.snapshots.copying import CutOf, copy_log, extent_of
@@ -37,6 +39,7 @@ from oscd.snapshots.restore import restore
 from oscd.snapshots.take import Made, building, take_snapshot
 from tests.events.log_contract import draft
 from tests.projections.history import Step, log_with, run_more, steps
+from tests.projections.strange import COLUMNS, STRANGE, put
 from tests.snapshots.logs import SALT, events_of, salted_log, tables_of
 
 HISTORY: list[Step] = [
@@ -46,6 +49,8 @@ HISTORY: list[Step] = [
     ("delete", "prod", "b", ""),
     ("create", "prod", "b", "db"),
 ]
+
+OF_A_LOG = ("events", "origins", "meta")
 
 
 def silent(_: int) -> None:
@@ -232,7 +237,7 @@ def test_a_write_is_not_split(tmp_path: Path) -> None:
         first, _ = writing.append([draft("x"), draft("y")])
         log.execute("COMMIT")
         within = position_of(first.event.seq, first.digest, origin.incarnation)
-        with pytest.raises(SnapshotRefused, match="within a write"):
+        with pytest.raises(MomentUnknown):
             snapshot(log, tmp_path / "snap.db", at(within))
         assert snapshot(log, tmp_path / "snap.db", at(first.event.stamp)).events == 5
     assert names(tmp_path) == {"log.db", "snap.db"}
@@ -298,6 +303,36 @@ def test_a_damaged_snapshot_is_not_restored(tmp_path: Path, tampering: str) -> N
     with pytest.raises(SnapshotRefused, match=r"damaged|not a snapshot"):
         restored(tmp_path / "snap.db", tmp_path / "node")
     assert not (tmp_path / "node").exists() or names(tmp_path / "node") == set()
+
+
+@pytest.mark.parametrize("strange", STRANGE)
+@pytest.mark.parametrize(
+    ("table", "column"), [(table, name) for table in OF_A_LOG for name in COLUMNS[table].split()]
+)
+def test_whatever_is_put_where_is_refused_or_not_copied(
+    tmp_path: Path, table: str, column: str, strange: str
+) -> None:
+    """A value of another type in any column stops snapshot and restore with a line, with a moment or without."""
+    with salted_log(tmp_path / "log.db", HISTORY) as log:
+        moment = at(SqliteReading(log).events(2, 1)[0].event.stamp)
+        snapshot(log, tmp_path / "snap.db")
+        places = {"log.db": log.execute(f"SELECT {column} FROM {table}").fetchall()}
+    with opened(tmp_path / "snap.db") as copy:
+        places["snap.db"] = copy.execute(f"SELECT {column} FROM {table}").fetchall()
+    for name, held in [(name, held) for name, some in places.items() for (held,) in some]:
+        changed = tmp_path / f"changed {name}"
+        shutil.copy(tmp_path / name, changed)
+        if not put(changed, table, column, held, STRANGE[strange]):
+            continue
+        for cut in (None, moment):
+            with tempfile.TemporaryDirectory() as made, suppress(SnapshotRefused):
+                if name == "snap.db":
+                    restored(changed, Path(made), cut)
+                else:
+                    with opened(changed) as log:
+                        snapshot(log, Path(made) / "configurations.db", cut)
+                with opened(Path(made) / "configurations.db") as new:
+                    assert list(verify_chain(new, silent)) == []
 
 
 def test_a_draft_is_no_snapshot_and_no_log(tmp_path: Path) -> None:
@@ -394,4 +429,81 @@ def test_trouble_with_the_disk_is_one_line_and_leaves_nothing(
         with pytest.raises(SnapshotRefused, match="No space left on device; nothing is left"):
             make()
     assert names(tmp_path) - {"node"} == {"log.db", "snap.db"}
-    assert not (tmp_path / "node" / "configurations.db").exists()
+    assert not (tmp_path / "node").exists() or names(tmp_path / "node") == set()
+
+
+@pytest.fixture
+def snap(tmp_path: Path) -> Path:
+    """A snapshot."""
+    with salted_log(tmp_path / "log.db", HISTORY) as log:
+        snapshot(log, tmp_path / "snap.db")
+    return tmp_path / "snap.db"
+
+
+def restored_while(snap: Path, directory: Path, what: Callable[[], object]) -> Made:
+    """Restore, and let something happen before it is done."""
+    once = [what]
+
+    def progress(_: int) -> None:
+        if once:
+            once.pop()()
+
+    with opened(snap) as log:
+        return restore(log, extent_of(log, None), directory, progress)
+
+
+def test_two_restores_do_not_meet(snap: Path, tmp_path: Path) -> None:
+    """The second is refused at once; the first is not disturbed, and leaves the directory free of its lock."""
+    node = tmp_path / "node"
+
+    def second() -> None:
+        with pytest.raises(SnapshotRefused, match="another restore is at work"):
+            restored(snap, node)
+
+    assert restored_while(snap, node, second).events == 5
+    assert names(node) == {"configurations.db", "encryption.salt"}
+    with pytest.raises(SnapshotRefused, match="there already"):
+        restored(snap, node)
+
+
+def test_a_salt_that_is_put_there_meanwhile_is_seen(snap: Path, tmp_path: Path) -> None:
+    """Another one stops the restore and stays; the same one is taken as it is."""
+    other, same = tmp_path / "other", tmp_path / "same"
+    with pytest.raises(SnapshotRefused, match="another salt is here"):
+        restored_while(snap, other, partial((other / "encryption.salt").write_bytes, b"o" * 64))
+    assert names(other) == {"encryption.salt"}
+    assert load_salt(other / "encryption.salt") == b"o" * 64
+    assert restored_while(snap, same, partial((same / "encryption.salt").write_bytes, SALT)).events == 5
+
+
+def test_only_its_own_salt_is_undone(snap: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the log does not become durable nothing is left, but for a salt that was there before."""
+
+    def fails(_: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(draft_module, "sync_directory", fails)
+    fresh, begun = tmp_path / "fresh", tmp_path / "begun"
+    begun.mkdir()
+    (begun / "encryption.salt").write_bytes(SALT)
+    for directory in (fresh, begun):
+        with pytest.raises(SnapshotRefused, match="Input/output error; nothing is left"):
+            restored(snap, directory)
+    assert names(fresh) == set()
+    assert names(begun) == {"encryption.salt"}
+
+
+def test_a_salt_stays_beside_a_log_that_came_meanwhile(
+    snap: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that was started there a moment too early may have taken it for its own."""
+    node = tmp_path / "node"
+
+    def starts(draft: Path, path: Path) -> None:
+        path.write_bytes(b"")
+        raise FileExistsError(17, "File exists")
+
+    monkeypatch.setattr(restoring, "put_in_place", starts)
+    with pytest.raises(SnapshotRefused, match="there already"):
+        restored(snap, node)
+    assert names(node) == {"configurations.db", "encryption.salt"}

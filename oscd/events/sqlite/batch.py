@@ -36,7 +36,7 @@ class Job:
     def __init__(self, function: Callable[[Any], Any], size: int, future: asyncio.Future[Any]) -> None:
         self.function = function
         self.size = size
-        self.future = future
+        self.future: asyncio.Future[Any] | None = future
         self.result: Any = None
         self.error: Exception | None = None
         self._claim = threading.Lock()
@@ -45,9 +45,26 @@ class Job:
         """Claim the job, once: either a thread begins it or its caller gives it up, never both."""
         return self._claim.acquire(blocking=False)
 
+    def give_up(self, error: Exception | None = None) -> bool:
+        """Claim the job so that nobody begins it, and let go of all it holds; False where it has begun.
+
+        It stays where it is until its batch comes, and a function may hold all that an import has sealed, as may the
+        frames of whoever is given the error.
+
+        Args:
+            error: For whoever still waits.
+        """
+        if not self.begin():
+            return False
+        future, self.future = self.future, None
+        self.function, self.size = _nothing, 0
+        if error is not None and future is not None and not future.done():
+            future.set_exception(error)
+        return True
+
     def deliver(self) -> None:
         """Hand the outcome to whoever still waits."""
-        if self.future.done():
+        if self.future is None or self.future.done():
             return
         if self.error is not None:
             self.future.set_exception(self.error)
@@ -55,8 +72,12 @@ class Job:
             self.future.set_result(self.result)
 
 
+def _nothing(_: object) -> None:
+    """What a job does that was given up."""
+
+
 def _abandon(job: Job) -> None:
-    if not job.future.done():
+    if job.future is not None and not job.future.done():
         unknown = "The disk of the log does not answer; whether this was done is not known."
         job.future.set_exception(Unavailable(unknown))
 
@@ -76,6 +97,8 @@ class Batcher:
         self._begin_seconds = begin_seconds
         self._queue: deque[Job] = deque()
         self._wake = asyncio.Event()
+        self._is_between = asyncio.Event()
+        self._is_between.set()
         self._closing = False
         self._task: asyncio.Task[None] | None = None
 
@@ -103,24 +126,26 @@ class Batcher:
         if len(self._queue) >= MAX_QUEUED:
             raise Unavailable("Too many requests are waiting for the log.")
         loop = asyncio.get_running_loop()
-        job = Job(function, size, loop.create_future())
+        future: asyncio.Future[Result] = loop.create_future()
+        job = Job(function, size, future)
         self._queue.append(job)
         self._wake.set()
         expiry = loop.call_later(self._begin_seconds, self._expire, job)
         try:
-            result: Result = await job.future
-            return result
+            return await future
         except asyncio.CancelledError:
-            job.begin()  # The caller is gone: what has not begun need not run.
+            job.give_up()  # The caller is gone: what has not begun need not run.
             raise
         finally:
             expiry.cancel()
 
+    async def settled(self) -> None:
+        """Wait until the batch that runs now has ended, if one does; what began before holds nothing then."""
+        await self._is_between.wait()
+
     def _expire(self, job: Job) -> None:
-        if job.begin():
-            job.error = Unavailable(f"Nothing was changed: the log was busy for {self._begin_seconds:g} s.")
-            job.deliver()
-        else:
+        busy = f"Nothing was changed: the log was busy for {self._begin_seconds:g} s."
+        if not job.give_up(Unavailable(busy)):
             seconds = END_SECONDS + job.size / SLOWEST_BYTES_PER_SECOND
             asyncio.get_running_loop().call_later(seconds, _abandon, job)
 
@@ -134,12 +159,14 @@ class Batcher:
 
     async def _run_next(self) -> None:
         batch = self._take()
+        self._is_between.clear()
         try:
             await self._run(batch)
         except Exception as error:
             for job in batch:
                 # One for each: an exception that is raised in many places gathers the frames of all.
                 job.error = copy.copy(error)
+        self._is_between.set()
         for job in batch:
             job.deliver()
 

@@ -1,4 +1,7 @@
-"""Owns the translation of SQLite's errors into oscd's. Must not hide which trouble it was."""
+"""Owns the translation of SQLite's errors into oscd's, and the commit, whose errors say less than all others.
+
+Must not hide which trouble it was.
+"""
 
 from __future__ import annotations
 
@@ -44,6 +47,18 @@ def needs_reopen(error: Exception) -> bool:
 
 class CommitFailed(Exception):
     """COMMIT itself failed; its cause is SQLite's error. The disk may have kept the write all the same."""
+
+
+def finish(connection: sqlite3.Connection) -> None:
+    """Commit.
+
+    Raises:
+        CommitFailed: It is not known whether the disk has kept the write.
+    """
+    try:
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise CommitFailed from error
 
 
 def translated(error: Exception) -> Exception:

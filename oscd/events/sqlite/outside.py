@@ -16,6 +16,7 @@ from typing import Final
 
 from oscd.errors import StartRefused, Unavailable
 from oscd.events.sqlite.claim import Claimed, NodeClaim, served_file
+from oscd.events.sqlite.faults import finish
 from oscd.events.sqlite.file import LogFile, WriteLock, inode_of
 
 SETTLE_SECONDS: Final = 5.0
@@ -30,6 +31,7 @@ def one_transaction(file: LogFile) -> Iterator[sqlite3.Connection]:
 
     Raises:
         sqlite3.Error, Unavailable: The log cannot be opened or written, or is no longer at its path.
+        CommitFailed: It is not known whether the disk has kept it.
     """
     lock = WriteLock(file.lock_path)
     try:
@@ -37,7 +39,7 @@ def one_transaction(file: LogFile) -> Iterator[sqlite3.Connection]:
         with lock.held(), closing(file.connect()) as connection:
             connection.execute("BEGIN IMMEDIATE")
             yield connection
-            connection.execute("COMMIT")
+            finish(connection)
             file.require_kept_in_place()
     finally:
         lock.close()
@@ -49,7 +51,7 @@ def transaction_beside(path: Path, *, settle_seconds: float = SETTLE_SECONDS) ->
 
     Raises:
         StartRefused: There is no log, another command works on it, or a node neither came up nor went down in time.
-        sqlite3.Error, Unavailable: As `one_transaction`.
+        sqlite3.Error, Unavailable, CommitFailed: As `one_transaction`.
     """
     with ExitStack() as held:
         yield _settled(path, held, time.monotonic() + settle_seconds)

@@ -17,6 +17,7 @@ from oscd.events.event import Origin, origin_began
 from oscd.events.log import Projections, scan
 from oscd.events.salt import sync_directory
 from oscd.events.sqlite import schema
+from oscd.events.sqlite.faults import CommitFailed
 from oscd.events.sqlite.file import KeptOpen, LogFile, WriteLock, configure, inode_of
 from oscd.events.sqlite.outside import one_transaction
 from oscd.events.sqlite.transaction import SqliteReading, SqliteWriting
@@ -64,6 +65,8 @@ def _prepare(path: Path, node_id: str, projections: Projections[sqlite3.Connecti
         with lock.held():
             connection.execute("PRAGMA journal_mode = WAL").fetchone()
             configure(connection)
+            # A migration may sort every event into an index; nobody serves from this connection.
+            connection.execute("PRAGMA temp_store = FILE")
             connection.execute("BEGIN IMMEDIATE")
             schema.migrate(connection)
             if schema.read_meta(connection, "projections") != projections.version:
@@ -150,6 +153,14 @@ def keep_open(file: LogFile) -> KeptOpen:
 
 
 def note_salt(file: LogFile, digest: bytes) -> None:
-    """Keep the SHA-256 of the salt in the log, so that another salt is noticed at the next start."""
-    with one_transaction(file) as connection:
-        schema.write_meta(connection, "salt_digest", digest)
+    """Keep the SHA-256 of the salt in the log, so that another salt is noticed at the next start.
+
+    Raises:
+        StartRefused: The log does not take it; the next start tries anew.
+    """
+    try:
+        with one_transaction(file) as connection:
+            schema.write_meta(connection, "salt_digest", digest)
+    except (CommitFailed, sqlite3.Error, Unavailable) as error:
+        reason = error.__cause__ if isinstance(error, CommitFailed) else error
+        raise StartRefused(f"OSC_DATABASE_PATH: the log cannot be used: {reason}.") from error

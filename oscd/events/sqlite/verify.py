@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from oscd.errors import LogCorrupt
 from oscd.events import codec
 from oscd.events.event import Event, EventType, Origin
-from oscd.events.sqlite.stored import StoredEvent, stored_events
+from oscd.events.sqlite import schema
+from oscd.events.sqlite.stored import StoredEvent, stored_events, stored_origins
 from oscd.events.sqlite.transaction import SqliteReading
 
 
@@ -57,12 +58,8 @@ class Chains:
 
     def follow(self, row: StoredEvent) -> Iterator[str]:
         """What is wrong with the next event; its chain then ends with it."""
-        if not (
-            isinstance(row.header, bytes)
-            and isinstance(row.digest, bytes)
-            and isinstance(row.body, bytes | None)
-        ):
-            yield "header, digest or body is not stored as bytes"
+        if mistyped := row.mistyped():
+            yield f"{', '.join(mistyped)}: not a value of the type that belongs there"
             return
         try:
             event = codec.decode_header(row.header)
@@ -84,8 +81,7 @@ class Chains:
 
 def origins_by_id(connection: sqlite3.Connection) -> dict[int, Origin]:
     """The origins by the ids of their rows, as `Chains` needs them."""
-    rows = connection.execute("SELECT id, node_id, incarnation FROM origins")
-    return {row_id: Origin(node_id, incarnation) for row_id, node_id, incarnation in rows}
+    return {row.id: Origin(row.node_id, row.incarnation) for row in stored_origins(connection)}
 
 
 def verify_chain(connection: sqlite3.Connection, progress: Callable[[int], None]) -> Iterator[Finding]:
@@ -105,6 +101,7 @@ def verify_chain(connection: sqlite3.Connection, progress: Callable[[int], None]
             yield Finding(f"offset {offset}", what)
         progress(offset)
     yield from _end_findings(connection, chains)
+    yield from _meta_findings(connection, chains)
 
 
 def _file_findings(connection: sqlite3.Connection) -> Iterator[Finding]:
@@ -131,9 +128,13 @@ def _chain_findings(end: ChainEnd, event: Event, row: StoredEvent) -> Iterator[s
 
 def _end_findings(connection: sqlite3.Connection, chains: Chains) -> Iterator[Finding]:
     """Compare each chain's end with what the log noted of it; a tail cut off the events shows here."""
-    for node_id, incarnation, seq, digest, stamp in connection.execute(
-        "SELECT node_id, incarnation, seq, digest, stamp FROM origins"
-    ):
+    for row in stored_origins(connection):
+        if mistyped := row.mistyped():
+            yield Finding(
+                f"origin {row.id}", f"{', '.join(mistyped)}: not a value of the type that belongs there"
+            )
+            continue
+        _, node_id, incarnation, seq, digest, stamp = row
         end = chains.end(Origin(node_id, incarnation))
         place = f"origin {node_id}/{incarnation}"
         # A serving node may have appended since the head was taken; what is missing is the other way round.
@@ -145,6 +146,20 @@ def _end_findings(connection: sqlite3.Connection, chains: Chains) -> Iterator[Fi
             yield Finding(
                 place, f"the rest of its last write, events {end.seq + 1} to {end.last_seq}, is missing"
             )
+
+
+def _meta_findings(connection: sqlite3.Connection, chains: Chains) -> Iterator[Finding]:
+    """What the log says of itself, and a start believes."""
+    for (name,) in connection.execute("SELECT name FROM meta WHERE value IS NULL"):
+        yield Finding(f"meta {name}", "it has no value")
+    for name in ("own_origin", "ended_origin"):
+        row_id = schema.read_meta(connection, name)
+        # One that began since the origins were read is as good.
+        if row_id is not None and row_id not in chains.names and row_id not in origins_by_id(connection):
+            yield Finding(f"meta {name}", "the log knows no such origin")
+    salt = schema.read_meta(connection, "salt_digest")
+    if salt is not None and not (isinstance(salt, bytes) and len(salt) == codec.DIGEST_BYTES):
+        yield Finding("meta salt_digest", "it is no digest of a salt")
 
 
 def _holds(connection: sqlite3.Connection, incarnation: str, seq: int) -> bool:

@@ -1,0 +1,85 @@
+"""Starts on the log of an older oscd."""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from oscd.cli.main import commands
+from oscd.events.sqlite import schema
+from oscd.events.sqlite.prepare import prepare
+from oscd.events.sqlite.transaction import SqliteReading, SqliteWriting
+from oscd.projections.sqlite import VERSION, SqliteProjections
+from tests.projections.history import Step, run, run_more
+from tests.snapshots.logs import events_of, tables_of
+
+HISTORY: list[Step] = [
+    ("create", "prod", "a", "db"),
+    ("create", "dev", "a", ""),
+    ("update", "prod", "a", "web"),
+    ("delete", "dev", "a", ""),
+]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A log of layout 1, as the node `tested` left it."""
+    path = tmp_path / "log.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as log:
+        log.execute("PRAGMA journal_mode = WAL").fetchone()
+        log.execute("BEGIN IMMEDIATE")
+        schema.migrate(log, schema.MIGRATIONS[:1])
+        SqliteProjections().create(log)
+        schema.write_meta(log, "projections", VERSION)
+        clock = itertools.count(1_700_000_000_000_000)
+        origin = schema.begin_own_origin(log, "tested")
+        writing = SqliteWriting(
+            log, origin=origin, projections=SqliteProjections(), clock=lambda: next(clock)
+        )
+        for number, step in enumerate(HISTORY):
+            run(writing, step, number)
+        log.execute("COMMIT")
+        assert schema.layout(log) == 1
+    return path
+
+
+def indexed(log: sqlite3.Connection) -> list[str]:
+    """The columns of the index of an entry's events."""
+    return [name for _, _, name in log.execute("PRAGMA index_info(events_by_entry)")]
+
+
+def test_a_log_of_layout_1_is_brought_up_to_date(path: Path) -> None:
+    """The index names origins afterwards; events, tables and origin stay, and it verifies and is written on."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as log:
+        before = (events_of(log), tables_of(log), schema.own_origin(log))
+        assert indexed(log) == ["environment", "key", "stamp"]
+    origin = prepare(path, node_id="tested", projections=SqliteProjections()).origin
+    with closing(sqlite3.connect(path, isolation_level=None)) as log:
+        assert schema.layout(log) == len(schema.MIGRATIONS)
+        assert indexed(log) == ["environment", "key", "stamp", "origin"]
+        assert (events_of(log), tables_of(log), origin) == before
+        run_more(log, [("update", "prod", "a", ""), ("create", "dev", "a", "")])
+        assert SqliteReading(log).head() == 6
+    told = CliRunner().invoke(commands, ["verify", str(path)])
+    assert (told.exit_code, "6 events verified" in told.output) == (0, True), told.output
+
+
+def test_a_migration_sorts_on_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new index of ten million events would take a gigabyte of memory."""
+    stores: list[int] = []
+
+    def watched(log: sqlite3.Connection) -> None:
+        stores.extend(log.execute("PRAGMA temp_store").fetchone())
+        migrate(log)
+
+    migrate = schema.migrate
+    monkeypatch.setattr(schema, "migrate", watched)
+    prepared = prepare(path, node_id="tested", projections=SqliteProjections())
+    with closing(prepared.file.connect()) as log:
+        stores.extend(log.execute("PRAGMA temp_store").fetchone())
+    assert stores == [1, 2], "1 is a file, 2 is memory"
