@@ -143,7 +143,10 @@ def test_a_moment_of_a_running_node(start_node: StartNode, tmp_path: Path) -> No
     ("arguments", "said"),
     [
         (("snapshot", "../s.db", "--at", "2999-01-01T00:00:00Z"), "a time that has not come yet"),
-        (("snapshot", "../s.db", "--at", "AWEAAAAAAAAAAQAAAAA"), "does not hold all that the position covers"),
+        (
+            ("snapshot", "../s.db", "--at", "AWEAAAAAAAAAAQAAAAA"),
+            "does not hold all that the position covers",
+        ),
         (("snapshot", "../s.db", "--at", "yesterday"), "or how long ago"),
         (("snapshot", "../missing/s.db"), "No such file or directory"),
         (("restore", "configurations.db", "--to", "../r"), "is not a snapshot"),
