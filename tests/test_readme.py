@@ -55,6 +55,8 @@ def test_the_tour_works_when_pasted(start_node: Callable[..., RunningNode], tmp_
     assert "does not open" in done.stdout
     assert '"password":"n3w"' in done.stdout
     assert '"version":2' in done.stdout
+    assert '"superseded":false' in done.stdout
+    assert '"version":3' in done.stdout
     assert '"total_keys":1' in done.stdout
 
 
