@@ -66,7 +66,7 @@ async def state_of(site: Site, at: str = "") -> State:
     return state
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(steps, max_size=14))
 def test_every_position_answers_what_was_live_there(
     history: list[tuple[str, tuple[str, str], str, str | None, int]],
