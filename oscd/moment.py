@@ -15,9 +15,6 @@ Moment = Position | int
 """A position, or µs since 1970, which stand for the events stamped up to then."""
 
 
-NOT_HELD = "this node does not hold all that the position covers, or it stands within a write"
-
-
 class MomentUnreadable(OscdError):
     """The text is neither a position nor a time."""
 
@@ -40,6 +37,19 @@ def parse_moment(text: str) -> Moment:
         ) from None
 
 
+def cut_of(reading: Reading[Store], position: Position) -> Cut:
+    """The events that a position covers.
+
+    Raises:
+        MomentUnknown: This log does not hold all of them.
+    """
+    if (cut := reading.cut_of(position)) is None:
+        raise MomentUnknown(
+            "this node does not hold all that the position covers, or it stands within a write"
+        )
+    return cut
+
+
 def cut_at(reading: Reading[Store], moment: Moment, now: int) -> Cut:
     """The events as of a moment.
 
@@ -50,9 +60,7 @@ def cut_at(reading: Reading[Store], moment: Moment, now: int) -> Cut:
         MomentUnknown: Later events could still belong to it, or this log does not hold all of its events.
     """
     if isinstance(moment, Position):
-        if (cut := reading.cut_of(moment)) is None:
-            raise MomentUnknown(NOT_HELD)
-        return cut
+        return cut_of(reading, moment)
     # What begins from now on is stamped later than now, and later than everything in the log. A write that is being
     # committed, or comes late from a peer, may still join a time; the cut's position is what stays.
     if moment > now and moment > max(reading.cut_at_head().stamps.values(), default=0):

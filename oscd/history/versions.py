@@ -21,7 +21,8 @@ from oscd.events.log import EventLog, Reading
 from oscd.events.position import Position
 from oscd.history.lineage import Lineage
 from oscd.listing import LARGE_READ_BYTES
-from oscd.moment import NOT_HELD, MomentUnknown
+from oscd.moment import cut_of
+from oscd.projections import sqlite as projections
 from oscd.projections.entry import entry_after
 from oscd.values import ValueCounts, open_each
 
@@ -184,9 +185,8 @@ class History:
         raise NotFound(why_not)
 
     def _as_of(self, reading: Reading[sqlite3.Connection], position: Position) -> Recorded:
-        if (cut := reading.cut_of(position)) is None:
-            raise MomentUnknown(NOT_HELD)
-        if not reading.versions(self._environment, self._key, reading.cut_at_head(), None, 1):
+        cut = cut_of(reading, position)
+        if projections.entry(reading.store, self._environment, self._key) is None:
             raise not_found(self._environment, self._key)
         recorded = reading.winner(self._environment, self._key, cut)
         if recorded is None:
