@@ -127,6 +127,29 @@ class Opened(Answer):
             await self.task
 
 
+class HeldBody:
+    """A body of one part whose end is held back, so that a request is under way for as long as a test wants.
+
+    Attributes:
+        taken: Set once the part was taken and the end is asked for.
+        release: Lets it end.
+    """
+
+    def __init__(self, part: bytes) -> None:
+        self.taken = asyncio.Event()
+        self.release = asyncio.Event()
+        self._steps = iter([part, b""])
+
+    async def receive(self) -> Message:
+        part = next(self._steps, None)
+        if part is None:
+            await asyncio.Event().wait()
+        if part == b"":
+            self.taken.set()
+            await self.release.wait()
+        return {"type": "http.request", "body": part, "more_body": part != b""}
+
+
 @dataclass(slots=True)
 class Site:
     """An edge over a real log.

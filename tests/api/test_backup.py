@@ -38,6 +38,7 @@ from tests.api.asgi import (
     USER_KEY,
     Answer,
     Answered,
+    HeldBody,
     Site,
     assert_problem,
     http_scope,
@@ -652,25 +653,14 @@ async def test_a_body_with_more_than_an_import_needs_is_not_parsed(
 async def test_a_body_that_is_being_imported_takes_no_room_from_others(tmp_path: Path) -> None:
     """Invariant 10: imports together take one largest body, and writes go on beside them."""
     async with opened_site(tmp_path, max_import_bytes=10_000) as site:
-        answer, held, release = Answer(), asyncio.Event(), asyncio.Event()
-        steps = iter([b"x" * 9_000, b""])
-
-        async def receive() -> dict[str, object]:
-            part = next(steps, None)
-            if part is None:
-                await asyncio.Event().wait()
-            if part == b"":
-                held.set()
-                await release.wait()
-            return {"type": "http.request", "body": part, "more_body": part != b""}
-
+        answer, body = Answer(), HeldBody(b"x" * 9_000)
         async with asyncio.timeout(PATIENCE):
             scope = http_scope("POST", "/import", [HEADER])
-            holder = asyncio.create_task(site.app(scope, receive, answer.send))
-            await held.wait()
+            holder = asyncio.create_task(site.app(scope, body.receive, answer.send))
+            await body.taken.wait()
             assert_problem(await site.ask("POST", "/import", HEADER, chunks=[b"y" * 1_001]), 503)
             await site.create("k", "v" * 20_000)
-            release.set()
+            body.release.set()
             await holder
         assert_problem(answer.whole(), 400)
 

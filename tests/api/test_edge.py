@@ -14,6 +14,7 @@ from tests.api.asgi import (
     PATIENCE,
     Answer,
     Answered,
+    HeldBody,
     Site,
     assert_problem,
     http_scope,
@@ -128,26 +129,15 @@ async def test_bodies_of_all_requests_together_are_bounded(
     """Invariant 10: when unfinished bodies hold all the room, one more gets 503; what ends gives its room back."""
     monkeypatch.setattr(edge_module, "MAX_BUFFERED_BYTES", 1000)
     async with opened_site(tmp_path) as site:
-        answer, held, release = Answer(), asyncio.Event(), asyncio.Event()
-        steps = iter([b"x" * 900, b""])
-
-        async def receive() -> dict[str, object]:
-            part = next(steps, None)
-            if part is None:
-                await asyncio.Event().wait()
-            if part == b"":
-                held.set()
-                await release.wait()
-            return {"type": "http.request", "body": part, "more_body": part != b""}
-
+        answer, body = Answer(), HeldBody(b"x" * 900)
         async with asyncio.timeout(PATIENCE):
-            holder = asyncio.create_task(site.app(http_scope("POST", "/configs"), receive, answer.send))
-            await held.wait()
+            holder = asyncio.create_task(site.app(http_scope("POST", "/configs"), body.receive, answer.send))
+            await body.taken.wait()
             refused = await site.ask("POST", "/configs", chunks=[b"y" * 101])
             assert_problem(refused, 503)
             assert refused.header("retry-after") == "1"
             assert (await site.ask("POST", "/configs", chunks=[b"y" * 100])).status == 400
-            release.set()
+            body.release.set()
             await holder
         assert_problem(answer.whole(), 400)
         await site.create("k", value="v" * 800)
