@@ -1,0 +1,221 @@
+"""Owns one simulated node: its log, its clock, and its processes, one after the other.
+
+A process that is killed loses what was on its way and nothing that was committed (invariant 6). Must not decide what
+a peer is believed: `link.py` calls the code that does.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from oscd.events.position import Position
+from oscd.events.standing import Standing
+from oscd.replication.ship import Pull
+from oscd.replication.wire import PeerStatus
+from tests.simulator.ledger import Ledger
+from tests.simulator.link import Link, Stream
+from tests.simulator.log import Killed, MemoryFileLog
+from tests.simulator.network import Connection, Mouth, Network, Serve
+from tests.simulator.world import EPOCH, HOUR, SECOND, World
+from tests.simulator.writing import Users
+
+ASK: Final = 5 * SECOND
+"""How long a node that starts waits for its peers (invariant 9)."""
+
+KILL: Final = 0.005
+"""How likely a process is killed right before a commit, and right after it."""
+
+Find = Callable[[str], "SimNode"]
+
+
+class SimNode:
+    """One node.
+
+    Args:
+        skew: µs that its clock is ahead.
+        find: Gives a peer by its name.
+
+    Attributes:
+        copies: Of its file, the oldest first; each an earlier state of what it holds now.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        network: Network,
+        truth: Ledger,
+        name: str,
+        peers: Sequence[str],
+        skew: int,
+        find: Find,
+    ) -> None:
+        self.world = world
+        self.network = network
+        self.name = name
+        self.peers = peers
+        self.skew = skew
+        self.find = find
+        self.copies: list[bytes] = []
+        self.process: Process | None = None
+        self._truth = truth
+        self.log = MemoryFileLog(name, self.now, self._committed, self._dies)
+        self._users = Users(self.log, world.random)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a process."""
+        return self.process is not None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it has learned from every peer that it holds all of what that holds."""
+        return self.process is not None and self.process.is_settled
+
+    def now(self) -> int:
+        """µs since 1970, by its clock."""
+        return EPOCH + HOUR + self.world.now + self.skew
+
+    def start(self) -> None:
+        """Start a process, unless one runs."""
+        if self.process is None:
+            self.log.prepare()
+            self.process = Process(self)
+            self.process.open()
+
+    def crash(self) -> None:
+        """Kill the process, if one runs; another one is started some time, unless the node was never started."""
+        if self.process is not None:
+            process, self.process = self.process, None
+            process.die()
+            self.world.counts["crash"] += 1
+            pause = self.world.random.choice([0, self.world.between(0, 8 * SECOND)])
+            self.world.later(pause, self.start)
+
+    def ask(self) -> str:
+        """Let a user ask for something, as far as anybody answers; gives what came of it."""
+        if self.process is None:
+            return "request to a node that is down"
+        try:
+            outcome = self._users.ask()
+        except Killed:
+            return "request that nobody answered"
+        return outcome.kind if outcome.refusal is None else f"{outcome.kind}: {outcome.refusal}"
+
+    def serve(self, pull: Pull) -> Serve | None:
+        """What answers a request for the log; None where no process does."""
+        return None if self.process is None else self.process.serve(pull)
+
+    def digests(self) -> list[bytes]:
+        """The chain digests of all events it holds."""
+        return [digest for (digest,) in self.log.reading().store.execute("SELECT digest FROM events")]
+
+    def _dies(self, fault: str) -> bool:
+        if self.process is None or not self.world.happens(KILL, fault):
+            return False
+        self.crash()
+        return True
+
+    def _committed(self, before: int) -> None:
+        """Tell the truth what this node itself wrote, and ring the bell."""
+        reading = self.log.reading()
+        for change in reading.changes(before, 1000):
+            event = change.event
+            if event.origin.node_id == self.name and change.digest not in self._truth.facts:
+                earlier = reading.find(event.origin.incarnation, event.seq - 1)
+                self._truth.committed(event, change.digest, b"" if earlier is None else earlier.digest)
+        if self.process is not None:
+            self.process.ring()
+
+
+class Process:
+    """One process of a node, from its start to its death.
+
+    Attributes:
+        run: Its random name.
+    """
+
+    def __init__(self, node: SimNode) -> None:
+        self.world = node.world
+        self.network = node.network
+        self.name = node.name
+        self.log = node.log
+        self.now = node.now
+        self.run = secrets.token_hex(8)
+        self.is_alive = True
+        self._node = node
+        self._asked_until = self.world.now + ASK
+        self._links = {peer: Link(self, peer, node.find(peer).serve) for peer in node.peers}
+        self._streams: dict[Stream, Connection] = {}
+        self._answers: dict[str, Position] = {}
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether every peer has said lately that this process was sent all it has."""
+        return all(link.is_at_head for link in self._links.values())
+
+    def open(self) -> None:
+        """Pull from every peer."""
+        asks = self.log.reading().own().standing is not Standing.CONTINUES
+        for link in self._links.values():
+            link.asks = asks
+            link.open()
+        if asks:
+            self.world.later(ASK, self._ask_no_longer)
+
+    def lives(self) -> bool:
+        """Whether it has not been killed yet."""
+        return self.is_alive
+
+    def die(self) -> None:
+        """Be killed."""
+        self.is_alive = False
+        for link in self._links.values():
+            link.close()
+        for connection in tuple(self._streams.values()):
+            connection.source_died()
+
+    def ring(self) -> None:
+        """There may be more in the log."""
+        self.beat()
+        self._settle()
+
+    def beat(self) -> None:
+        """Let every stream say how this node stands."""
+        for stream in self._streams:
+            stream.ring()
+
+    def serve(self, pull: Pull) -> Serve:
+        """Answer a request for the log."""
+
+        def serve(connection: Connection) -> Mouth:
+            if self.log.reading().fenced(pull.node_id) != pull.run:
+                self.log.change(lambda writing: writing.fence(pull.node_id, pull.run))
+            stream = Stream(self, pull, connection)
+            self._streams[stream] = connection
+            return stream
+
+        return serve
+
+    def heard(self, peer: str, status: PeerStatus) -> None:
+        """A peer told where it stands."""
+        self._answers[peer] = status.position
+        self._settle()
+
+    def _settle(self) -> None:
+        """Go on with the own numbers once everybody agrees where they ended."""
+        own = self.log.reading().own()
+        if not self.is_alive or own.standing is Standing.CONTINUES or len(self._answers) < len(self._links):
+            return
+        for position in self._answers.values():
+            known = position.marks.get(own.origin.incarnation)
+            if known is not None and known.seq > own.seq:
+                return
+        self.log.change(lambda writing: writing.settle(Standing.CONTINUES))
+        self.world.counts["continues"] += 1
+
+    def _ask_no_longer(self) -> None:
+        if self.is_alive and self.log.reading().own().standing is Standing.ASKING:
+            self.log.change(lambda writing: writing.settle(Standing.BEGINS))
+            self.world.counts["begins"] += 1
