@@ -13,7 +13,7 @@ from typing import Final
 
 from oscd.errors import LogCorrupt
 from oscd.events.event import Event
-from oscd.events.sqlite.transaction import SqliteReading
+from oscd.events.sqlite.reading import SqliteReading
 from oscd.projections.conflicts import Conflict
 
 KEPT: Final = 1000
