@@ -27,6 +27,7 @@ from oscd.events.sqlite.file import Room
 from oscd.events.sqlite.log import SqliteLog
 from oscd.feed.bell import Bell
 from oscd.feed.board import Board
+from oscd.feed.synced import Synced
 from oscd.feed.tail import Tail
 from oscd.metrics.counters import Counters, install
 from oscd.metrics.exposition import Exposition, Sources
@@ -63,9 +64,10 @@ async def serve_node(
     log = _log_of(spec, counters, bell)
     keyring = _keyring_of(spec, counters)
     node = Node(log, keyring, bell, counts=counters)
-    tail = Tail(log, bell)
+    synced = Synced(Board(spec.runtime / "synced", settings.workers, index, goes_on=True), bell)
+    tail = Tail(log, bell, synced=synced.total)
     board = Board(spec.runtime / "subscriptions", settings.workers, index)
-    feed = Feed(log, tail, settings.sse_keepalive_interval, counters.opened)
+    feed = Feed(log, tail, settings.sse_keepalive_interval, counters.opened, spec.node_id)
     registry = _registry_of(spec, index, feed, counters, board)
     keys = _Keys(spec, registry)
     control.on_hangup = keys.reload
