@@ -9,7 +9,6 @@ import logging
 import os
 import socket
 from dataclasses import replace
-from ipaddress import ip_address
 from pathlib import Path
 
 from oscd import __version__
@@ -32,6 +31,7 @@ from oscd.metrics.counters import Counters, install
 from oscd.metrics.exposition import Exposition, Sources
 from oscd.node import Node
 from oscd.projections.sqlite import SqliteProjections
+from oscd.server.binding import is_loopback
 from oscd.server.connection import Limits as ConnectionLimits
 from oscd.server.control import WorkerControl
 from oscd.server.listener import hypercorn_config, serve
@@ -199,16 +199,9 @@ def guard_of(settings: Settings) -> Guard:
     keyless = not settings.api_key_required
     return Guard(
         api_keys=() if keyless else settings.api_keys,
-        hosts=frozenset(settings.allowed_hosts) if keyless and _is_loopback(settings.host) else None,
+        hosts=frozenset(settings.allowed_hosts) if keyless and is_loopback(settings.host) else None,
         origins=frozenset(settings.cors_origins),
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def sidecar(database: Path, name: str) -> Path:
