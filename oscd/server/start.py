@@ -31,7 +31,7 @@ from oscd.server.settings import Settings
 from oscd.server.spawned import LOG_CLOSE_SECONDS, worker_main
 from oscd.server.spec import WorkerSpec
 from oscd.server.supervisor import run_supervisor
-from oscd.server.tls import tls_context, validity_warning
+from oscd.server.tls import peer_tls_context, tls_context, validity_warning
 
 CLAIM_SECONDS: Final = 2.0
 """How long a start waits for its log: `oscd release` on a log that no node serves holds it for some milliseconds."""
@@ -113,6 +113,8 @@ def _note(claim: NodeClaim, file: LogFile) -> None:
 
 def _tls_warnings(settings: Settings) -> Iterator[str]:
     """Check the files of TLS, before anything is made."""
+    if settings.cluster_enabled:
+        peer_tls_context(settings)
     context = tls_context(settings)
     if context is not None:
         warning = validity_warning(context, settings.ssl_certfile, datetime.now(UTC))
