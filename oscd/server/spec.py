@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from oscd.events.event import Origin
 from oscd.events.sqlite.file import LogFile
 from oscd.feed.bell import Bells
 from oscd.server.settings import Settings
@@ -29,7 +28,6 @@ class WorkerSpec:
     node_id: str
     run: str
     file: LogFile
-    origin: Origin
     salt: bytes | None
     runtime: Path
     bells: Bells

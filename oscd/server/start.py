@@ -81,7 +81,12 @@ def _serve(
     with ExitStack() as held:
         claim = NodeClaim(settings.database_path, wait_seconds=CLAIM_SECONDS)
         held.callback(claim.release)
-        prepared = prepare(settings.database_path, node_id=settings.node_id, projections=SqliteProjections())
+        prepared = prepare(
+            settings.database_path,
+            node_id=settings.node_id,
+            projections=SqliteProjections(),
+            asks=settings.cluster_enabled,
+        )
         salt = _salt(settings, prepared)
         if salt is not None and (loose := salt_warning(settings.salt_file_path)) is not None:
             logger.warning(loose)
@@ -97,7 +102,6 @@ def _serve(
             settings.node_id,
             secrets.token_hex(_RUN_BYTES),
             kept.file,
-            prepared.origin,
             salt,
             runtime.path,
             bells,

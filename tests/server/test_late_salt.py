@@ -34,9 +34,7 @@ def _look_often(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 async def log(tmp_path: Path) -> AsyncIterator[SqliteLog]:
     prepared = prepare(tmp_path / "log.db", node_id="node-a", projections=SqliteProjections())
-    log = SqliteLog(
-        prepared.file, origin=prepared.origin, projections=SqliteProjections(), clock=microseconds_now
-    )
+    log = SqliteLog(prepared.file, projections=SqliteProjections(), clock=microseconds_now)
     log.start()
     yield log
     await log.close()
