@@ -332,7 +332,7 @@ async def opened_site(
         return BackupKey(hashlib.sha256(salt + password.encode()).digest())
 
     keyring = KeyRing(
-        bytes(64),
+        lambda: bytes(64),
         slot=DerivationSlot(directory / "slot"),
         derive=derive,
         derive_backup_key=derive_backup_key,
@@ -355,7 +355,7 @@ async def opened_site(
             backups=backups,
             keyring=keyring,
             registry=registry,
-            tickets=Tickets(bytes(64), rounds=1),
+            tickets=Tickets(lambda: bytes(64), rounds=1),
             counters=counters,
             exposition=Exposition(counters, Sources(node.extent, board.total, "0"), seconds_between=0),
             probe=log.probe,
