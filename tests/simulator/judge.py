@@ -83,7 +83,8 @@ def _is_complete(held: dict[bytes, Event], truth: Ledger) -> None:
 def _tables(store: sqlite3.Connection) -> tuple[Any, ...]:
     """Everything of the projections that is not a node's own."""
     return (
-        totals(store),
+        totals(store).entries,
+        totals(store).state,
         store.execute(
             "SELECT environment, key, category, version, created_at, updated_at, stamp, node_id, incarnation, seq,"
             " event_id, key_id, imported, deleted FROM entries ORDER BY environment, key"

@@ -6,16 +6,18 @@ sent, and what is believed of it, comes from the code that ships.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Final, Protocol
 
-from oscd.errors import OscdError
 from oscd.events.position import Position
 from oscd.replication import ship, take
-from oscd.replication.reception import Reception
-from oscd.replication.take import Terms
-from oscd.replication.verify import PeerRefused
-from oscd.replication.wire import Goodbye, Limits, PeerStatus, goodbye_frame, status_frame
+from oscd.replication.errors import OriginHeld, PeerRefused
+from oscd.replication.reception import Bounds, LargeWrite, Reception, Recent, Writes
+from oscd.replication.take import Sender
+from oscd.replication.verify import Terms
+from oscd.replication.wire import Goodbye, PeerStatus, status_frame
 from tests.simulator.log import MemoryFileLog
 from tests.simulator.network import Connection, Network, Serve
 from tests.simulator.world import MILLISECOND, SECOND, World
@@ -28,37 +30,52 @@ BACKOFF: Final = (100 * MILLISECOND, SECOND)
 
 SALT: Final = "5a17" * 16
 
+BOUNDS: Final = Bounds(max_body_bytes=64 * 1024, max_write_bytes=256 * 1024)
+
+_DIRECTORY: Final = Path(tempfile.gettempdir())
+
 
 class Home(Protocol):
     """What a process is to its links and streams."""
 
     world: World
     network: Network
-    name: str
     log: MemoryFileLog
-    run: str
+    identity: ship.Identity
+    members: frozenset[str]
+    recent: Recent
     is_alive: bool
 
     def now(self) -> int:
         """µs since 1970 by its clock."""
 
+    def asks(self) -> bool:
+        """Whether it has not settled yet where its log ended."""
+
     def heard(self, peer: str, status: PeerStatus) -> None:
         """A peer told where it stands."""
 
+    def lost(self, peer: str) -> None:
+        """A peer is gone again."""
+
 
 class Link:
-    """A process pulling from one peer."""
+    """A process pulling from one peer.
+
+    Attributes:
+        is_at_head: Whether the peer said last that it has sent all it holds.
+    """
 
     def __init__(self, home: Home, peer: str, serve: Callable[[ship.Pull], Serve | None]) -> None:
         self._home = home
         self._peer = peer
         self._serve = serve
         self._connection: Connection | None = None
-        self._reception = Reception(Limits())
-        self._terms = Terms("", "")
+        self._reception = Reception(BOUNDS, _DIRECTORY, home.recent)
+        self._sender: Sender | None = None
+        self._runs: Mapping[str, str] = {}
         self._backoff = BACKOFF[0]
         self._skip: str | None = None
-        self.asks = False
         self.is_at_head = False
 
     def open(self) -> None:
@@ -66,17 +83,22 @@ class Link:
         if not self._home.is_alive or self._connection is not None:
             return
         home = self._home
-        self._skip = None if self.asks else home.log.reading().own().origin.incarnation
+        reading = home.log.reading()
+        self._skip = None if home.asks() else reading.own().origin.incarnation
+        identity = home.identity
         pull = ship.Pull(
-            after=home.log.reading().position(),
-            node_id=home.name,
-            run=home.run,
+            after=reading.position(),
+            node_id=identity.node_id,
+            run=identity.run,
             salt=SALT,
             skip=self._skip,
-            asks=self.asks,
+            asks=home.asks(),
         )
-        self._reception = Reception(Limits())
-        self._connection = home.network.connect(self._peer, home.name, self, lambda: self._serve(pull))
+        self._reception = Reception(BOUNDS, _DIRECTORY, home.recent)
+        self._sender, self._runs = None, reading.runs()
+        self._connection = home.network.connect(
+            self._peer, identity.node_id, self, lambda: self._serve(pull)
+        )
 
     def close(self) -> None:
         """Give the connection up."""
@@ -90,40 +112,66 @@ class Link:
         try:
             for item in self._reception.feed(data):
                 if isinstance(item, PeerStatus):
-                    self._terms = Terms(item.node_id, item.run)
-                    self._backoff = BACKOFF[0]
-                    self.is_at_head = item.is_at_head
-                    self._home.heard(self._peer, item)
-                    if item.is_at_head and self._lacks(item.position):
-                        # What was sent last was lost on the way, which no gap shows.
-                        self._home.world.counts["lost the end"] += 1
-                        self.close()
-                        return
+                    self._hear(item)
                 elif isinstance(item, Goodbye):
-                    self.close()
-                    return
+                    raise PeerRefused("it said goodbye.")
                 else:
-                    terms = self._terms
-                    taken = self._home.log.change(lambda writing: take.take(writing, item, terms))
-                    for held in taken.held:
-                        self._home.world.counts[f"held: {held.reason}"] += 1
+                    self._take(item)
+            if (writes := self._reception.pending()) is not None:
+                self._take(writes)
         except PeerRefused as refused:
             self._home.world.counts[f"refused: {refused}"] += 1
             self.close()
 
+    def _hear(self, status: PeerStatus) -> None:
+        home = self._home
+        if self._sender is None:
+            sender = Sender(status.node_id, status.run)
+            before = self._runs.get(status.node_id)
+            if not home.log.change(lambda writing: take.meet(writing, sender, before)):
+                raise PeerRefused("it has started anew meanwhile.")
+            self._sender = sender
+        self._backoff = BACKOFF[0]
+        self.is_at_head = status.is_at_head
+        home.heard(self._peer, status)
+        if status.is_at_head and self._lacks(status.position):
+            raise PeerRefused("what it sent last was lost.")
+
+    def _take(self, batch: Writes | LargeWrite) -> None:
+        home, sender = self._home, self._sender
+        if sender is None:
+            batch.close()
+            raise PeerRefused("it begins without a status.")
+        terms = Terms(home.now(), home.members)
+        try:
+            taken = home.log.change(lambda writing: take.take(writing, batch, terms, sender))
+            # As the held may be shown to have come before, these must not be passed over.
+            if not taken.held:
+                home.recent.note(one.digest for one in batch.candidates())
+            held = taken.held
+        except OriginHeld as refused:
+            held = (take.held_in(batch, str(refused)),)
+        finally:
+            batch.close()
+        for one in held:
+            home.world.counts[f"held: {one.reason}"] += 1
+            self._reception.hold(one)
+
     def _lacks(self, position: Position) -> bool:
-        """Whether the peer stands further than this log, in what it was asked for."""
+        """Whether the peer stands further than this log, in what it was asked for and what is taken from it."""
         here = self._home.log.reading().position()
         return any(
             incarnation not in here.marks or here.marks[incarnation].seq < mark.seq
             for incarnation, mark in position.marks.items()
-            if incarnation != self._skip
+            if incarnation != self._skip and incarnation not in self._reception.held
         )
 
     def ended(self) -> None:
         """Try again in a while."""
         self._connection = None
         self.is_at_head = False
+        self._reception.close()
+        self._home.lost(self._peer)
         delay = int(self._backoff * (0.5 + self._home.world.random.random() / 2))
         self._backoff = min(2 * self._backoff, BACKOFF[1])
         self._home.world.later(delay, self.open)
@@ -165,5 +213,5 @@ class Stream:
 
     def _status(self, *, is_at_head: bool) -> None:
         home = self._home
-        status = ship.status(home.log.reading(), home.name, home.run, SALT, home.now(), is_at_head)
+        status = ship.status_of(home.log.reading(), home.identity, home.now(), is_at_head=is_at_head)
         self._connection.send(status_frame(status))

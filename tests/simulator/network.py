@@ -61,13 +61,13 @@ class Connection:
         self._ear = ear
         self.mouth: Mouth | None = None
         self.is_open = True
+        self._is_silent = False
+        self._is_dying = False
         self._last = 0
-        self._sent = 0
-        self._arrived = 0
 
     def send(self, data: bytes) -> None:
         """Send a piece to the puller, in the order of sending unless a fault says otherwise."""
-        if not self.is_open or not data:
+        if not self.is_open or self._is_dying or not data:
             return
         world, likely = self._world, self._network.hostility
         if len(data) > 1 and world.happens(likely.split, "split"):
@@ -77,6 +77,8 @@ class Connection:
         self._send(data)
 
     def _send(self, data: bytes) -> None:
+        if self._is_dying:
+            return
         world, likely = self._world, self._network.hostility
         if world.happens(likely.cut, "cut"):
             self._die(world.between(0, 500 * MILLISECOND))
@@ -102,16 +104,15 @@ class Connection:
             at += world.between(1 * MILLISECOND, 50 * MILLISECOND)
         else:
             at = self._last = max(at, self._last)
-        self._sent += 1
         world.later(at - world.now, lambda: self._arrive(data))
 
     def _arrive(self, data: bytes) -> None:
-        self._arrived += 1
-        if self.is_open and not self._network.is_blocked(self._source, self._puller):
+        if self.is_open and not self._is_silent:
             self._ear.received(data)
 
     def _die(self, delay: int) -> None:
-        """Both ends learn that it is no more: the puller after what was on its way."""
+        """Carry nothing more, and let both ends learn it: the puller after what is on its way."""
+        self._is_dying = True
         world = self._world
         world.later(max(delay, self._last - world.now), self.close)
 
@@ -125,6 +126,7 @@ class Connection:
 
     def silence(self) -> None:
         """Nothing will be heard any more: the puller gives up in time."""
+        self._is_silent = True
         self._world.later(SILENCE, self.close)
 
     def close(self) -> None:

@@ -12,17 +12,16 @@ from typing import Final
 
 from oscd.events.position import Position
 from oscd.events.standing import Standing
-from oscd.replication.ship import Pull
+from oscd.replication.continuation import ASK_SECONDS, RECOVER_SECONDS, answer, decide
+from oscd.replication.reception import Recent
+from oscd.replication.ship import Identity, Pull
 from oscd.replication.wire import PeerStatus
 from tests.simulator.ledger import Ledger
-from tests.simulator.link import Link, Stream
+from tests.simulator.link import SALT, Link, Stream
 from tests.simulator.log import Killed, MemoryFileLog
 from tests.simulator.network import Connection, Mouth, Network, Serve
 from tests.simulator.world import EPOCH, HOUR, SECOND, World
 from tests.simulator.writing import Users
-
-ASK: Final = 5 * SECOND
-"""How long a node that starts waits for its peers (invariant 9)."""
 
 KILL: Final = 0.005
 """How likely a process is killed right before a commit, and right after it."""
@@ -133,19 +132,20 @@ class Process:
     """One process of a node, from its start to its death.
 
     Attributes:
-        run: Its random name.
+        members: The names of its peers.
+        recent: What came in lately.
     """
 
     def __init__(self, node: SimNode) -> None:
         self.world = node.world
         self.network = node.network
-        self.name = node.name
         self.log = node.log
         self.now = node.now
-        self.run = secrets.token_hex(8)
+        self.identity = Identity(node.name, secrets.token_hex(8), SALT)
+        self.members = frozenset(node.peers)
+        self.recent = Recent()
         self.is_alive = True
-        self._node = node
-        self._asked_until = self.world.now + ASK
+        self._began = self.world.now
         self._links = {peer: Link(self, peer, node.find(peer).serve) for peer in node.peers}
         self._streams: dict[Stream, Connection] = {}
         self._answers: dict[str, Position] = {}
@@ -157,12 +157,9 @@ class Process:
 
     def open(self) -> None:
         """Pull from every peer."""
-        asks = self.log.reading().own().standing is not Standing.CONTINUES
         for link in self._links.values():
-            link.asks = asks
             link.open()
-        if asks:
-            self.world.later(ASK, self._ask_no_longer)
+        self.world.later(int(ASK_SECONDS * SECOND) + 1, self._settle)
 
     def lives(self) -> bool:
         """Whether it has not been killed yet."""
@@ -190,7 +187,7 @@ class Process:
         """Answer a request for the log."""
 
         def serve(connection: Connection) -> Mouth:
-            if self.log.reading().fenced(pull.node_id) != pull.run:
+            if pull.asks:
                 self.log.change(lambda writing: writing.fence(pull.node_id, pull.run))
             stream = Stream(self, pull, connection)
             self._streams[stream] = connection
@@ -198,24 +195,33 @@ class Process:
 
         return serve
 
+    def asks(self) -> bool:
+        """Whether it has not settled yet where its log ended."""
+        return self.log.reading().own().standing is not Standing.CONTINUES
+
     def heard(self, peer: str, status: PeerStatus) -> None:
         """A peer told where it stands."""
         self._answers[peer] = status.position
         self._settle()
 
-    def _settle(self) -> None:
-        """Go on with the own numbers once everybody agrees where they ended."""
-        own = self.log.reading().own()
-        if not self.is_alive or own.standing is Standing.CONTINUES or len(self._answers) < len(self._links):
-            return
-        for position in self._answers.values():
-            known = position.marks.get(own.origin.incarnation)
-            if known is not None and known.seq > own.seq:
-                return
-        self.log.change(lambda writing: writing.settle(Standing.CONTINUES))
-        self.world.counts["continues"] += 1
+    def lost(self, peer: str) -> None:
+        """A peer is gone again, and so is what it answered."""
+        self._answers.pop(peer, None)
 
-    def _ask_no_longer(self) -> None:
-        if self.is_alive and self.log.reading().own().standing is Standing.ASKING:
-            self.log.change(lambda writing: writing.settle(Standing.BEGINS))
-            self.world.counts["begins"] += 1
+    def _settle(self) -> None:
+        """Go on with the own numbers, or begin anew, as the peers' answers have it (invariant 9)."""
+        if not self.is_alive or not self.asks():
+            return
+        reading = self.log.reading()
+        own = reading.own()
+        positions = [self._answers.get(peer) for peer in self._links]
+        asked = (self.world.now - self._began) / SECOND
+        standing = decide(
+            own,
+            [None if position is None else answer(reading, own, position) for position in positions],
+            is_over=asked >= ASK_SECONDS,
+            is_given_up=asked >= ASK_SECONDS + RECOVER_SECONDS,
+        )
+        if standing is not own.standing:
+            self.log.change(lambda writing: writing.settle(standing))
+            self.world.counts[f"standing: {standing}"] += 1

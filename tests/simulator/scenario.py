@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from unittest.mock import patch
 
@@ -31,6 +31,15 @@ LINKS = {
 }
 """Who is whose peer, by shape and number of nodes."""
 
+
+SIZES = {
+    "oscd.feed.tail.PAGE_EVENTS": (2, 5, 64),
+    "oscd.replication.ship.PAGE_EVENTS": (1, 3, 500),
+    "oscd.replication.reception.BATCH_EVENTS": (1, 2, 500),
+    "oscd.replication.reception.LARGE_EVENTS": (1, 2000, 2000),
+    "oscd.events.sqlite.transaction.APPEND_PAGE": (1, 500),
+}
+"""What a run of a few events would never fill, so that some runs have it small."""
 
 AS_TCP = Hostility(drop=0, duplicate=0, reorder=0, truncate=0)
 """Only what may happen to a stream between honest nodes."""
@@ -85,7 +94,10 @@ def scenario_of(seed: int, plan: Plan) -> Iterator[Scenario]:
     """The run of a seed, before anything has happened."""
     world = World(seed)
     random = world.random
-    with chance_of(random), patch("oscd.feed.tail.PAGE_EVENTS", random.choice([2, 5, 64])):
+    with ExitStack() as small:
+        small.enter_context(chance_of(random))
+        for name, sizes in SIZES.items():
+            small.enter_context(patch(name, random.choice(sizes)))
         if random.random() < 0.3:
             plan = replace(plan, hostility=AS_TCP)
         scenario = Scenario(world, plan)
