@@ -67,6 +67,12 @@ class Cluster:
             if node.process is not None:
                 node.process.beat()
 
+    def sync(self) -> None:
+        """Let every node do a round of anti-entropy."""
+        for node in self._nodes.values():
+            if node.process is not None:
+                node.process.sync()
+
     def restore(self, node: SimNode, copy: bytes) -> None:
         """Put an older copy of a node's file back; what it alone had written since is lost."""
         before = node.digests()

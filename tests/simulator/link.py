@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
-from oscd.events.position import Position
 from oscd.replication import ship, take
+from oscd.replication.compare import lag
 from oscd.replication.errors import OriginHeld, PeerRefused
 from oscd.replication.reception import Bounds, LargeWrite, Reception, Recent, Writes
 from oscd.replication.take import Sender
@@ -75,7 +75,7 @@ class Link:
         self._sender: Sender | None = None
         self._runs: Mapping[str, str] = {}
         self._backoff = BACKOFF[0]
-        self._skip: str | None = None
+        self._asked_as: tuple[str | None, bool] = (None, False)
         self.is_at_head = False
 
     def open(self) -> None:
@@ -84,15 +84,15 @@ class Link:
             return
         home = self._home
         reading = home.log.reading()
-        self._skip = None if home.asks() else reading.own().origin.incarnation
+        self._asked_as = skip, asks = self._ask_as()
         identity = home.identity
         pull = ship.Pull(
             after=reading.position(),
             node_id=identity.node_id,
             run=identity.run,
             salt=SALT,
-            skip=self._skip,
-            asks=home.asks(),
+            skip=skip,
+            asks=asks,
         )
         self._reception = Reception(BOUNDS, _DIRECTORY, home.recent)
         self._sender, self._runs = None, reading.runs()
@@ -104,6 +104,26 @@ class Link:
         """Give the connection up."""
         if self._connection is not None:
             self._connection.close()
+
+    def renew(self) -> None:
+        """Begin anew where it asks for what is not true any more of the own origin, as the steward has it."""
+        if self._connection is not None and self._asked_as != self._ask_as():
+            self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Ask for the stream again at once."""
+        self.close()
+        self.open()
+
+    def try_held_again(self) -> None:
+        """What each sync interval does."""
+        if self._reception.held:
+            self.begin_anew()
+
+    def _ask_as(self) -> tuple[str | None, bool]:
+        """What the peer need not send, and whether it is asked where the own origin ended."""
+        asks = self._home.asks()
+        return (None if asks else self._home.log.reading().own().origin.incarnation, asks)
 
     def received(self, data: bytes) -> None:
         """Take in what has come."""
@@ -134,8 +154,9 @@ class Link:
         self._backoff = BACKOFF[0]
         self.is_at_head = status.is_at_head
         home.heard(self._peer, status)
-        if status.is_at_head and self._lacks(status.position):
-            raise PeerRefused("what it sent last was lost.")
+        if status.is_at_head and not self._reception.held:
+            if lag(home.log.reading().position(), status.position):
+                raise PeerRefused("what it sent last was lost.")
 
     def _take(self, batch: Writes | LargeWrite) -> None:
         home, sender = self._home, self._sender
@@ -144,11 +165,12 @@ class Link:
             raise PeerRefused("it begins without a status.")
         terms = Terms(home.now(), home.members)
         try:
-            taken = home.log.change(lambda writing: take.take(writing, batch, terms, sender))
-            # As the held may be shown to have come before, these must not be passed over.
-            if not taken.held:
-                home.recent.note(one.digest for one in batch.candidates())
-            held = taken.held
+            held = home.log.change(lambda writing: take.take(writing, batch, terms, sender)).held
+            if isinstance(batch, Writes):
+                passed = {one.origin.incarnation for one in held}
+                home.recent.note(
+                    one.digest for one in batch.events if one.event.origin.incarnation not in passed
+                )
         except OriginHeld as refused:
             held = (take.held_in(batch, str(refused)),)
         finally:
@@ -156,15 +178,6 @@ class Link:
         for one in held:
             home.world.counts[f"held: {one.reason}"] += 1
             self._reception.hold(one)
-
-    def _lacks(self, position: Position) -> bool:
-        """Whether the peer stands further than this log, in what it was asked for and what is taken from it."""
-        here = self._home.log.reading().position()
-        return any(
-            incarnation not in here.marks or here.marks[incarnation].seq < mark.seq
-            for incarnation, mark in position.marks.items()
-            if incarnation != self._skip and incarnation not in self._reception.held
-        )
 
     def ended(self) -> None:
         """Try again in a while."""

@@ -23,6 +23,9 @@ from tests.simulator.network import Connection, Mouth, Network, Serve
 from tests.simulator.world import EPOCH, HOUR, SECOND, World
 from tests.simulator.writing import Users
 
+LOOK: Final = SECOND // 5
+"""The steward looks at its links so often."""
+
 KILL: Final = 0.005
 """How likely a process is killed right before a commit, and right after it."""
 
@@ -142,10 +145,11 @@ class Process:
         self.log = node.log
         self.now = node.now
         self.identity = Identity(node.name, secrets.token_hex(8), SALT)
-        self.members = frozenset(node.peers)
+        self.members = frozenset((node.name, *node.peers))
         self.recent = Recent()
         self.is_alive = True
         self._began = self.world.now
+        self._is_unsettled = False
         self._links = {peer: Link(self, peer, node.find(peer).serve) for peer in node.peers}
         self._streams: dict[Stream, Connection] = {}
         self._answers: dict[str, Position] = {}
@@ -157,6 +161,7 @@ class Process:
 
     def open(self) -> None:
         """Pull from every peer."""
+        self._is_unsettled = self.asks()
         for link in self._links.values():
             link.open()
         self.world.later(int(ASK_SECONDS * SECOND) + 1, self._settle)
@@ -177,6 +182,13 @@ class Process:
         """There may be more in the log."""
         self.beat()
         self._settle()
+        if self._is_unsettled:
+            self._renew()
+
+    def sync(self) -> None:
+        """A round of anti-entropy."""
+        for link in self._links.values():
+            link.try_held_again()
 
     def beat(self) -> None:
         """Let every stream say how this node stands."""
@@ -225,3 +237,14 @@ class Process:
         if standing is not own.standing:
             self.log.change(lambda writing: writing.settle(standing))
             self.world.counts[f"standing: {standing}"] += 1
+            self._renew()
+
+    def _renew(self) -> None:
+        # Not at once: this may have been called by a link that is reading what came.
+        self.world.later(LOOK, self._renew_links)
+
+    def _renew_links(self) -> None:
+        if self.is_alive:
+            self._is_unsettled = self.asks()
+            for link in self._links.values():
+                link.renew()
