@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from tests.simulator.ledger import Ledger
 from tests.simulator.log import MemoryFileLog
 from tests.simulator.network import Hostility, Network
-from tests.simulator.node import SimNode
+from tests.simulator.node import SimNode, Source
 from tests.simulator.world import World
+
+
+class Stranger(Source, Protocol):
+    """A peer that is no node of ours."""
+
+    name: str
 
 
 class Cluster:
     """All nodes.
 
     Args:
+        number: Of nodes.
         links: Who is whose peer, by number.
 
     Attributes:
@@ -22,25 +30,36 @@ class Cluster:
         truth: What really happened.
     """
 
-    def __init__(self, world: World, hostility: Hostility, links: Sequence[tuple[int, int]]) -> None:
+    def __init__(
+        self, world: World, hostility: Hostility, number: int, links: Sequence[tuple[int, int]]
+    ) -> None:
         self.network = Network(world, hostility)
         self.truth = Ledger()
-        self.names = [f"node-{number}" for number in sorted({number for number, _ in links})]
+        self.names = [f"node-{one}" for one in range(number)]
         self._world = world
         self._peers = {
-            name: [self.names[b] for a, b in links if a == number] for number, name in enumerate(self.names)
+            name: [self.names[b] for a, b in links if a == one] for one, name in enumerate(self.names)
         }
         self._nodes: dict[str, SimNode] = {}
+        self._strangers: dict[str, Stranger] = {}
+
+    def admit(self, stranger: Stranger, heard_by: str) -> None:
+        """Have a node that is not installed yet take somebody else for a peer, too."""
+        self._strangers[stranger.name] = stranger
+        self._peers[heard_by].append(stranger.name)
 
     def add(self, name: str, skew: int) -> None:
         """Install a node; it does not run yet."""
         self._nodes[name] = SimNode(
-            self._world, self.network, self.truth, name, self._peers[name], skew, self.node
+            self._world, self.network, self.truth, name, self._peers[name], skew, self._source
         )
 
     def node(self, name: str) -> SimNode:
         """The node of that name."""
         return self._nodes[name]
+
+    def _source(self, name: str) -> Source:
+        return self._strangers[name] if name in self._strangers else self._nodes[name]
 
     def any(self) -> SimNode:
         """One of them."""

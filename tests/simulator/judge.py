@@ -57,7 +57,10 @@ def _events(log: MemoryFileLog) -> dict[bytes, Event]:
 
 
 def _follows_itself(events: Sequence[Event], *, is_causal: bool) -> None:
-    """Invariant 2, and that what an event was decided against came before it; that offsets have no gap (invariant 1) follows from `verify_chain`."""
+    """Invariant 2, and that what an event was decided against came before it.
+
+    That offsets have no gap (invariant 1) `verify_chain` tells.
+    """
     ends: dict[str, tuple[int, int]] = {}
     stamps: dict[EventRef, int] = {}
     for event in events:

@@ -65,12 +65,15 @@ class Ledger:
         """The events that a position covers."""
         covered: list[Event] = []
         for incarnation, mark in position.marks.items():
-            fact: Fact | None = self._marked(incarnation, mark)
-            assert fact.event.seq == fact.event.last_seq, "a position covers half a write"
-            while fact is not None:
-                covered.append(fact.event)
-                fact = self.facts.get(fact.before)
+            last = self._marked(incarnation, mark)
+            assert last.event.seq == last.event.last_seq, "a position covers half a write"
+            covered += self._chain(last)
         return covered
+
+    def _chain(self, fact: Fact | None) -> Iterator[Event]:
+        while fact is not None:
+            yield fact.event
+            fact = self.facts.get(fact.before)
 
     def _marked(self, incarnation: str, mark: Mark) -> Fact:
         for digest in self._numbers.get((incarnation, mark.seq), ()):
@@ -82,9 +85,7 @@ class Ledger:
 def winners(events: Iterable[Event]) -> Mapping[Place, Event]:
     """By entry, the event that wins once all are merged; deletes, too."""
     found: dict[Place, Event] = {}
-    ordered = sorted(
-        events, key=lambda event: (event.stamp, event.origin.node_id, event.origin.incarnation)
-    )
+    ordered = sorted(events, key=lambda event: (event.stamp, event.origin.node_id, event.origin.incarnation))
     for event in ordered:
         if event.key:
             found[event.environment, event.key] = event

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from oscd.replication import ship, take
 from oscd.replication.compare import lag
 from oscd.replication.errors import OriginHeld, PeerRefused
-from oscd.replication.reception import Bounds, LargeWrite, Reception, Recent, Writes
+from oscd.replication.reception import Bounds, LargeWrite, Recent, Reception, Writes
 from oscd.replication.take import Sender
 from oscd.replication.verify import Terms
 from oscd.replication.wire import Goodbye, PeerStatus, status_frame
@@ -58,6 +58,9 @@ class Home(Protocol):
     def lost(self, peer: str) -> None:
         """A peer is gone again."""
 
+    def ended(self, stream: Stream) -> None:
+        """A puller is gone."""
+
 
 class Link:
     """A process pulling from one peer.
@@ -78,6 +81,11 @@ class Link:
         self._asked_as: tuple[str | None, bool] = (None, False)
         self.is_at_head = False
 
+    @property
+    def held(self) -> Mapping[str, take.Held]:
+        """By incarnation, the origins of which nothing more is taken from this stream."""
+        return self._reception.held
+
     def open(self) -> None:
         """Ask the peer for its stream, unless the process is gone."""
         if not self._home.is_alive or self._connection is not None:
@@ -96,9 +104,7 @@ class Link:
         )
         self._reception = Reception(BOUNDS, _DIRECTORY, home.recent)
         self._sender, self._runs = None, reading.runs()
-        self._connection = home.network.connect(
-            self._peer, identity.node_id, self, lambda: self._serve(pull)
-        )
+        self._connection = home.network.connect(self._peer, identity.node_id, self, lambda: self._serve(pull))
 
     def close(self) -> None:
         """Give the connection up."""
@@ -139,6 +145,8 @@ class Link:
                     self._take(item)
             if (writes := self._reception.pending()) is not None:
                 self._take(writes)
+            for held in self.held.values():
+                self._home.world.counts[f"held: {held.reason}"] += 1
         except PeerRefused as refused:
             self._home.world.counts[f"refused: {refused}"] += 1
             self.close()
@@ -154,9 +162,9 @@ class Link:
         self._backoff = BACKOFF[0]
         self.is_at_head = status.is_at_head
         home.heard(self._peer, status)
-        if status.is_at_head and not self._reception.held:
-            if lag(home.log.reading().position(), status.position):
-                raise PeerRefused("what it sent last was lost.")
+        is_all = status.is_at_head and not self._reception.held
+        if is_all and lag(home.log.reading().position(), status.position):
+            raise PeerRefused("what it sent last was lost.")
 
     def _take(self, batch: Writes | LargeWrite) -> None:
         home, sender = self._home, self._sender
@@ -176,7 +184,6 @@ class Link:
         finally:
             batch.close()
         for one in held:
-            home.world.counts[f"held: {one.reason}"] += 1
             self._reception.hold(one)
 
     def ended(self) -> None:
@@ -211,6 +218,7 @@ class Stream:
     def ended(self) -> None:
         """The puller is gone."""
         self._connection.mouth = None
+        self._home.ended(self)
 
     def _go_on(self) -> None:
         self._is_due = False

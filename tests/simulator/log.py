@@ -35,6 +35,7 @@ class MemoryFileLog:
         clock: µs since 1970, by that node's clock.
         committed: Told of each transaction that appended: the offset before it.
         dies: Whether the process is killed now; asked before and after each commit.
+        asks: Whether it has peers.
     """
 
     def __init__(
@@ -43,18 +44,21 @@ class MemoryFileLog:
         clock: MicrosecondClock,
         committed: Callable[[int], None],
         dies: Callable[[str], bool],
+        *,
+        asks: bool,
     ) -> None:
         self._node_id = node_id
         self._clock = clock
         self._committed = committed
         self._dies = dies
+        self._asks = asks
         self._connection = sqlite3.connect(":memory:", isolation_level=None)
         self.wipe()
 
     def prepare(self) -> None:
         """What a start does before it serves (`oscd.events.sqlite.prepare`)."""
         self._connection.execute("BEGIN IMMEDIATE")
-        _own_origin(self._connection, self._node_id, _PROJECTIONS, asks=True)
+        _own_origin(self._connection, self._node_id, _PROJECTIONS, self._asks)
         self._connection.execute("COMMIT")
 
     def close(self) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from oscd.events.position import Position
 from oscd.events.standing import Standing
 from oscd.replication.continuation import ASK_SECONDS, RECOVER_SECONDS, answer, decide
 from oscd.replication.reception import Recent
 from oscd.replication.ship import Identity, Pull
+from oscd.replication.take import Held
 from oscd.replication.wire import PeerStatus
 from tests.simulator.ledger import Ledger
 from tests.simulator.link import SALT, Link, Stream
@@ -29,7 +30,15 @@ LOOK: Final = SECOND // 5
 KILL: Final = 0.005
 """How likely a process is killed right before a commit, and right after it."""
 
-Find = Callable[[str], "SimNode"]
+
+class Source(Protocol):
+    """Whom a link can pull from."""
+
+    def serve(self, pull: Pull) -> Serve | None:
+        """What answers a request for the log; None where nobody does."""
+
+
+Find = Callable[[str], Source]
 
 
 class SimNode:
@@ -62,7 +71,7 @@ class SimNode:
         self.copies: list[bytes] = []
         self.process: Process | None = None
         self._truth = truth
-        self.log = MemoryFileLog(name, self.now, self._committed, self._dies)
+        self.log = MemoryFileLog(name, self.now, self._committed, self._dies, asks=bool(peers))
         self._users = Users(self.log, world.random)
 
     @property
@@ -137,6 +146,7 @@ class Process:
     Attributes:
         members: The names of its peers.
         recent: What came in lately.
+        last_heard: By peer, the last status of it.
     """
 
     def __init__(self, node: SimNode) -> None:
@@ -151,6 +161,7 @@ class Process:
         self._began = self.world.now
         self._is_unsettled = False
         self._links = {peer: Link(self, peer, node.find(peer).serve) for peer in node.peers}
+        self.last_heard: dict[str, PeerStatus] = {}
         self._streams: dict[Stream, Connection] = {}
         self._answers: dict[str, Position] = {}
 
@@ -190,6 +201,11 @@ class Process:
         for link in self._links.values():
             link.try_held_again()
 
+    @property
+    def held(self) -> dict[str, Held]:
+        """By incarnation, the origins of which nothing more is taken from some peer now."""
+        return {name: held for link in self._links.values() for name, held in link.held.items()}
+
     def beat(self) -> None:
         """Let every stream say how this node stands."""
         for stream in self._streams:
@@ -207,6 +223,10 @@ class Process:
 
         return serve
 
+    def ended(self, stream: Stream) -> None:
+        """A puller is gone."""
+        self._streams.pop(stream, None)
+
     def asks(self) -> bool:
         """Whether it has not settled yet where its log ended."""
         return self.log.reading().own().standing is not Standing.CONTINUES
@@ -214,6 +234,7 @@ class Process:
     def heard(self, peer: str, status: PeerStatus) -> None:
         """A peer told where it stands."""
         self._answers[peer] = status.position
+        self.last_heard[peer] = status
         self._settle()
 
     def lost(self, peer: str) -> None:
@@ -222,10 +243,12 @@ class Process:
 
     def _settle(self) -> None:
         """Go on with the own numbers, or begin anew, as the peers' answers have it (invariant 9)."""
-        if not self.is_alive or not self.asks():
+        if not self.is_alive or not self._is_unsettled:
             return
         reading = self.log.reading()
         own = reading.own()
+        if own.standing is Standing.CONTINUES:
+            return
         positions = [self._answers.get(peer) for peer in self._links]
         asked = (self.world.now - self._began) / SECOND
         standing = decide(

@@ -117,14 +117,12 @@ class Scenario:
         number = random.randint(*plan.nodes)
         links = LINKS[random.choice(plan.shapes)](number)
         self._is_mesh = len(links) == number * (number - 1)
-        self.cluster = Cluster(world, plan.hostility, links)
+        self.cluster = Cluster(world, plan.hostility, number, links)
         for name in self.cluster.names:
             skew = random.choice([0, 0, random.randint(-plan.skew, plan.skew)])
             self.cluster.add(name, skew)
         self._late = [self.cluster.names[-1]] if random.random() < 0.3 else []
-        self._readers = [
-            Reader(world, _wanted(world), self.cluster.truth) for _ in range(plan.readers)
-        ]
+        self._readers = [Reader(world, _wanted(world), self.cluster.truth) for _ in range(plan.readers)]
         self._steps: dict[str, Callable[[], None]] = {
             "request": self._request,
             "read": self._read,
@@ -241,6 +239,8 @@ class Scenario:
             self.world.counts["node added"] += 1
 
     def _partition(self) -> None:
+        if len(self.cluster.names) < 2:
+            return
         a, b = self.world.random.sample(self.cluster.names, 2)
         self.cluster.network.block(a, b)
         if self.world.random.random() < 0.7:

@@ -1,4 +1,4 @@
-"""Owns what users do at a node: creates, updates, moves, deletes, rollbacks and writes of several entries, under two keys.
+"""Owns what users do at a node, under two keys: creates, updates, moves, deletes, rollbacks, several at once.
 
 All of it goes through the use cases of `oscd.node`, and what they let through is judged at once: no key may have
 changed what another one owned (contract §2). Must not know how nodes meet.
@@ -37,9 +37,7 @@ class Keys:
     """The ciphers of the two users: real ones, of keys that nobody had to stretch."""
 
     def __init__(self) -> None:
-        self._ciphers = {
-            user: Cipher.of_derived(hashlib.sha256(user.encode()).digest()) for user in USERS
-        }
+        self._ciphers = {user: Cipher.of_derived(hashlib.sha256(user.encode()).digest()) for user in USERS}
 
     def recall(self, user_key: str) -> Cipher:
         """See `oscd.events.keyring.KeyRing`."""
@@ -63,6 +61,11 @@ class Outcome:
     refusal: str | None
 
 
+def node_over(log: MemoryFileLog) -> Node:
+    """The use cases over a log, for the two users."""
+    return Node(log, cast("KeyRing", CIPHERS), Bell())
+
+
 class Users:
     """Who asks one node for changes.
 
@@ -73,7 +76,7 @@ class Users:
     def __init__(self, log: MemoryFileLog, random: Random) -> None:
         self._log = log
         self._random = random
-        self._node = Node(log, cast(KeyRing, CIPHERS), Bell())
+        self._node = node_over(log)
 
     def ask(self) -> Outcome:
         """Ask for something.
@@ -105,7 +108,8 @@ class Users:
         last = reading.event_at(reading.head())
         assert last is not None
         after = projections.entry(reading.store, last.event.environment, last.event.key)
-        assert after is not None and after.winner == last.event.ref, "an acknowledged write lost at once"
+        assert after is not None
+        assert after.winner == last.event.ref, "an acknowledged write lost at once"
 
     def _request(self, place: Place, user: str, before: Entry | None) -> tuple[str, Callable[[], object]]:
         random, node = self._random, self._node
@@ -139,7 +143,12 @@ class Users:
         at_once(self._log.write(run, size=0))
 
     def _draft(
-        self, writing: Writing[sqlite3.Connection], place: Place, user: str, category: str | None, value: bytes
+        self,
+        writing: Writing[sqlite3.Connection],
+        place: Place,
+        user: str,
+        category: str | None,
+        value: bytes,
     ) -> Draft | None:
         cipher = CIPHERS.recall(user)
         event_id = self._random.randbytes(EVENT_ID_BYTES)
