@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-from oscd.cli.outcome import EXIT_FAILED
+from oscd.cli.outcome import EXIT_FAILED, EXIT_STATUS
 from oscd.cli.output import Table, aligned, is_terminal, say, tell_json
 from oscd.cli.redraw import Line, Picture
 from oscd.cli.session import Session, client_command
@@ -90,11 +90,16 @@ def conflicts(*, session: Session, limit: int) -> None:
                 table.say(*_conflict(one), colour=_TROUBLE if one.foreign_key else None)
 
 
-cluster = click.Group(
-    "cluster",
-    commands=[status, conflicts],
-    help="See the nodes of a cluster, and what was written at one time on two of them.",
-)
+@click.group("cluster", epilog=EXIT_STATUS)
+def cluster() -> None:
+    """See the nodes of a cluster, and what was written at one time on two of them.
+
+    Example: oscd cluster status
+    """
+
+
+cluster.add_command(status)
+cluster.add_command(conflicts)
 
 
 def _asked(service: Service) -> Seen:
