@@ -12,11 +12,13 @@ from quart import Response
 
 from oscd.api.answers import json_answer, problem_answer
 from oscd.api.call import Call, Handler
+from oscd.api.cluster import MODE, Membership
 from oscd.api.docs_page import DOCS_HTML, DOCS_POLICY, docs_asset
-from oscd.api.models import Health, NotReady, Ready, ServiceInfo, Statistics
+from oscd.api.models import ClusterInfo, Health, NotReady, Ready, ServiceInfo, Statistics
 from oscd.api.openapi import Answer, Operation, document
 from oscd.errors import Forbidden, Invalid, NotFound, Unavailable
 from oscd.node import Node
+from oscd.replication.members import healthy_nodes, total_nodes
 
 NAME = "OpenSecureConf API"
 FEATURES = (
@@ -30,6 +32,7 @@ FEATURES = (
     "point-in-time",
     "rollback",
     "backup",
+    "replication",
 )
 UNCATEGORIZED = "uncategorized"
 # How long one look at the log serves every probe of this worker.
@@ -57,12 +60,18 @@ STATISTICS = Operation(
 # Returns why the log cannot be written, or None where it can.
 Probe = Callable[[], Awaitable[str | None]]
 
+# Returns what else the node waits for before it may serve; must not wait itself.
+Awaited = Callable[[], Sequence[str]]
+
 
 class Readiness:
-    """Whether the log can be written, looked at as seldom as an answer of `PROBE_SECONDS` ago will do."""
+    """Whether the node may serve; the log is looked at as seldom as an answer of `PROBE_SECONDS` ago will do."""
 
-    def __init__(self, probe: Probe, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, probe: Probe, awaited: Awaited = tuple, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._probe = probe
+        self._awaited = awaited
         self._clock = clock
         self._looking = asyncio.Lock()
         self._looked_at = float("-inf")
@@ -74,7 +83,9 @@ class Readiness:
             if self._clock() - self._looked_at >= PROBE_SECONDS:
                 self._trouble = await self._probe()
                 self._looked_at = self._clock()
-        return [] if self._trouble is None else [self._trouble]
+        troubles = [] if self._trouble is None else [self._trouble]
+        # One sentence may come from both: a log that takes no writes says why by itself.
+        return list(dict.fromkeys([*troubles, *self._awaited()]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +95,7 @@ class Service:
     node: Node
     readiness: Readiness
     version: str
+    membership: Membership
 
     def routes(self) -> list[tuple[Operation, Handler]]:
         """What is served and documented."""
@@ -103,10 +115,23 @@ class Service:
             description="Encrypted, event-sourced configuration service",
             status="operational",
             features=list(FEATURES),
-            cluster_enabled=False,
-            cluster=None,
+            cluster_enabled=self.membership.members is not None,
+            cluster=await self._cluster(),
         )
         return json_answer(orjson.dumps(info.model_dump()))
+
+    async def _cluster(self) -> ClusterInfo | None:
+        members = self.membership.members
+        if members is None:
+            return None
+        report = await members.report()
+        return ClusterInfo(
+            enabled=True,
+            mode=MODE,
+            node_id=self.membership.node_id,
+            total_nodes=total_nodes(report),
+            healthy_nodes=healthy_nodes(report),
+        )
 
     async def health(self, _call: Call) -> Response:
         """`GET /health`."""

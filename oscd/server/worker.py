@@ -9,12 +9,13 @@ import logging
 import os
 import socket
 from dataclasses import replace
-from ipaddress import ip_address
+from functools import partial
 from pathlib import Path
 
 from oscd import __version__
 from oscd.api.app import EdgeRules, Parts, create_app
 from oscd.api.call import Limits as RequestLimits
+from oscd.api.cluster import Membership
 from oscd.api.guard import Guard
 from oscd.backup.backups import Backups
 from oscd.errors import StartRefused
@@ -22,9 +23,11 @@ from oscd.events import cipher
 from oscd.events.cipher import BackupKey, Cipher
 from oscd.events.derivation_slot import DerivationSlot
 from oscd.events.keyring import KeyRing
+from oscd.events.salt import SaltSource
 from oscd.events.sqlite.checkpoint import INTERVAL_SECONDS as CHECKPOINT_SECONDS
 from oscd.events.sqlite.file import Room
 from oscd.events.sqlite.log import SqliteLog
+from oscd.events.sqlite.noted import noted_digest
 from oscd.feed.bell import Bell
 from oscd.feed.board import Board
 from oscd.feed.synced import Synced
@@ -33,8 +36,11 @@ from oscd.metrics.counters import Counters, install
 from oscd.metrics.exposition import Exposition, Sources
 from oscd.node import Node
 from oscd.projections.sqlite import SqliteProjections
+from oscd.replication.members import Members
+from oscd.server.binding import is_loopback
 from oscd.server.connection import Limits as ConnectionLimits
 from oscd.server.control import WorkerControl
+from oscd.server.late_salt import LateSalt
 from oscd.server.listener import hypercorn_config, serve
 from oscd.server.logs import LogSink
 from oscd.server.settings import Settings, load_settings
@@ -47,6 +53,9 @@ from oscd.streams.ticket import Tickets, credential
 from oscd.times import microseconds_now
 
 _log = logging.getLogger("oscd.worker")
+
+REPORT = "cluster.json"
+"""In the directory of the run: what the steward knows of the peers."""
 
 
 async def serve_node(
@@ -62,7 +71,8 @@ async def serve_node(
     counters = Counters()
     bell = Bell(spec.bells, index, Board(spec.runtime / "ears", settings.workers, index))
     log = _log_of(spec, counters, bell)
-    keyring = _keyring_of(spec, counters)
+    salt = LateSalt(settings.salt_file_path, spec.salt, partial(log.read, noted_digest))
+    keyring = _keyring_of(spec, counters, salt)
     node = Node(log, keyring, bell, counts=counters)
     synced = Synced(Board(spec.runtime / "synced", settings.workers, index, goes_on=True), bell)
     tail = Tail(log, bell, synced=synced.total)
@@ -77,10 +87,11 @@ async def serve_node(
             backups=Backups(log, keyring, counters, clock=microseconds_now),
             keyring=keyring,
             registry=registry,
-            tickets=Tickets(spec.salt),
+            tickets=Tickets(salt),
             counters=counters,
             exposition=Exposition(counters, Sources(node.extent, board.total, __version__), spec.runtime),
             probe=log.probe,
+            membership=_membership_of(spec, salt),
         ),
         rules=_rules_of(settings, keys),
         version=__version__,
@@ -94,6 +105,7 @@ async def serve_node(
     tls = tls_context(settings)
     bell.open()
     log.start()
+    salt.start()
     tail.start()
     steward.start()
     try:
@@ -109,6 +121,7 @@ async def serve_node(
         )
     finally:
         await steward.close()
+        await salt.close()
         await keyring.close()
         await tail.close()
         registry.report()
@@ -129,6 +142,12 @@ def _log_of(spec: WorkerSpec, counters: Counters, bell: Bell) -> SqliteLog:
         room=Room(settings.min_free_bytes, settings.max_log_bytes),
         committed=committed,
     )
+
+
+def _membership_of(spec: WorkerSpec, salt: SaltSource) -> Membership:
+    settings = spec.settings
+    members = Members(settings.cluster_nodes, spec.runtime / REPORT) if settings.cluster_enabled else None
+    return Membership(spec.node_id, members, salt)
 
 
 def _registry_of(spec: WorkerSpec, index: int, feed: Feed, counters: Counters, board: Board) -> Registry:
@@ -152,7 +171,7 @@ def _rules_of(settings: Settings, keys: _Keys) -> EdgeRules:
     )
 
 
-def _keyring_of(spec: WorkerSpec, counters: Counters) -> KeyRing:
+def _keyring_of(spec: WorkerSpec, counters: Counters, salt: SaltSource) -> KeyRing:
     def derive(user_key: str, salt: bytes) -> Cipher:
         derived = cipher.derive(user_key, salt)
         counters.derived()
@@ -164,7 +183,7 @@ def _keyring_of(spec: WorkerSpec, counters: Counters) -> KeyRing:
         return derived
 
     slot = DerivationSlot(sidecar(spec.settings.database_path, "derivation-lock"))
-    return KeyRing(spec.salt, slot=slot, derive=derive, derive_backup_key=derive_backup_key)
+    return KeyRing(salt, slot=slot, derive=derive, derive_backup_key=derive_backup_key)
 
 
 class _Keys:
@@ -178,14 +197,15 @@ class _Keys:
         self.reload()
 
     def reload(self) -> None:
-        """Read the API keys again; whether one is required, and all else, stays as it was at the start."""
+        """Read API keys and cluster key again; whether one is required, and all else, stays as at the start."""
         try:
             settings, _ = load_settings(os.environ, self._spec.directory)
         except StartRefused as error:
             _log.error("the API keys were not read again: %s", error)
             return
         if settings.api_keys or not self._spec.settings.api_key_required:
-            self.guard = guard_of(replace(self._spec.settings, api_keys=settings.api_keys))
+            kept = self._spec.settings
+            self.guard = guard_of(replace(kept, api_keys=settings.api_keys, cluster_key=settings.cluster_key))
             self._registry.revoke({credential(api_key) for api_key in self.guard.api_keys})
         else:
             _log.error("the API keys were not replaced: the settings name none now")
@@ -200,16 +220,10 @@ def guard_of(settings: Settings) -> Guard:
     keyless = not settings.api_key_required
     return Guard(
         api_keys=() if keyless else settings.api_keys,
-        hosts=frozenset(settings.allowed_hosts) if keyless and _is_loopback(settings.host) else None,
+        hosts=frozenset(settings.allowed_hosts) if keyless and is_loopback(settings.host) else None,
         origins=frozenset(settings.cors_origins),
+        cluster_key=settings.cluster_key if settings.cluster_enabled else None,
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def sidecar(database: Path, name: str) -> Path:
