@@ -81,6 +81,7 @@ def settings(directory: Path, port: int, ports: Sequence[int]) -> dict[str, str]
         "OSC_API_KEY_REQUIRED": "true",
         "OSC_API_KEY_FILE": str(directory / "api-key"),
         "OSC_CLUSTER_ENABLED": "true",
+        "OSC_CLUSTER_NODE_ID": f"node-{port}",
         "OSC_CLUSTER_KEY_FILE": str(directory / "cluster-key"),
         "OSC_CLUSTER_NODES": ",".join(f"127.0.0.1:{each}" for each in ports),
     }
