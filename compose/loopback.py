@@ -24,6 +24,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Final
 
+from oscd.client import launch
 from oscd.client.private_file import write_private
 
 PORTS: Final = (9001, 9002, 9003)
@@ -31,6 +32,8 @@ READY_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 10.0
 _LOOK_SECONDS: Final = 0.2
 _KEY_BYTES: Final = 24
+_LAUNCHER: Final = (sys.executable, "-I", "-S", str(Path(launch.__file__)))
+"""Becomes the command that follows, once the kernel knows that it shall not outlive us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +91,11 @@ def settings(directory: Path, port: int, ports: Sequence[int]) -> dict[str, str]
 
 
 def start(directory: Path, port: int, ports: Sequence[int]) -> Member:
-    """Start a node in a directory of its own."""
+    """Start a node in a directory of its own; it is killed with this process. To be called on the main thread."""
     home = directory / f"node-{port}"
     home.mkdir(mode=0o700)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "oscd", "serve"],
+    process = subprocess.Popen(  # noqa: S603 - nothing of what it runs is somebody else's
+        [*_LAUNCHER, str(os.getpid()), sys.executable, "-m", "oscd", "serve"],
         cwd=home,
         env=_inherited(os.environ) | settings(directory, port, ports),
         stdin=subprocess.DEVNULL,

@@ -72,6 +72,16 @@ def test_three_nodes_serve_until_ctrl_c(tmp_path: Path) -> None:
         wait_until(lambda: not any(map(command_line, nodes)), what="the end of every process")
 
 
+def test_no_node_outlives_what_started_it(tmp_path: Path) -> None:
+    """Even where that is killed while the nodes start."""
+    output, environ = tmp_path / "output", dict(os.environ) | {"TMPDIR": str(tmp_path)}
+    with started([sys.executable, "-m", "compose.loopback"], environ, output) as cluster:
+        wait_until(lambda: output.read_text().count(" | ") >= 3, what="nodes that start")
+        nodes = [pid for pid in all_pids() if str(tmp_path).encode() in environment_of(pid)]
+        cluster.kill()
+        wait_until(lambda: not any(map(command_line, nodes)), what="the end of every process")
+
+
 def pasted(export: str, command: str) -> str:
     """What a shell shows where the lines are pasted."""
     done = subprocess.run(
