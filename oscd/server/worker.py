@@ -72,6 +72,7 @@ async def serve_node(
     board = Board(spec.runtime / "subscriptions", settings.workers, index)
     feed = Feed(log, tail, settings.sse_keepalive_interval, counters.opened)
     registry = _registry_of(spec, index, feed, counters, board)
+    membership = _membership_of(spec)
     keys = _Keys(spec, registry)
     control.on_hangup = keys.reload
     app = create_app(
@@ -82,9 +83,9 @@ async def serve_node(
             registry=registry,
             tickets=Tickets(spec.salt),
             counters=counters,
-            exposition=Exposition(counters, Sources(node.extent, board.total, __version__), spec.runtime),
+            exposition=_exposition_of(spec, counters, node, board, membership),
             probe=log.probe,
-            membership=_membership_of(spec),
+            membership=membership,
         ),
         rules=_rules_of(settings, keys),
         version=__version__,
@@ -139,6 +140,16 @@ def _membership_of(spec: WorkerSpec) -> Membership:
     settings = spec.settings
     members = Members(settings.cluster_nodes, spec.runtime / REPORT) if settings.cluster_enabled else None
     return Membership(spec.node_id, members, lambda: spec.salt)
+
+
+def _exposition_of(
+    spec: WorkerSpec, counters: Counters, node: Node, streams: Board, membership: Membership
+) -> Exposition:
+    members = membership.members
+    sources = Sources(
+        node.extent, streams.total, __version__, cluster=None if members is None else members.report
+    )
+    return Exposition(counters, sources, spec.runtime)
 
 
 def _registry_of(spec: WorkerSpec, index: int, feed: Feed, counters: Counters, board: Board) -> Registry:

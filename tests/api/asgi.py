@@ -363,7 +363,11 @@ async def opened_site(
             registry=registry,
             tickets=Tickets(SALT, rounds=1),
             counters=counters,
-            exposition=Exposition(counters, Sources(node.extent, board.total, "0"), seconds_between=0),
+            exposition=Exposition(
+                counters,
+                Sources(node.extent, board.total, "0", None if members is None else members.report),
+                seconds_between=0,
+            ),
             probe=log.probe,
             membership=Membership("tested", members, salt),
         ),
