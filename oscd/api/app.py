@@ -128,7 +128,7 @@ def _routes(parts: Parts, rules: EdgeRules, version: str) -> list[tuple[Operatio
         *BackupCalls(parts.node, parts.backups, rules.limits.max_body_bytes).routes(),
         *Past(parts.node, rules.limits.min_user_key_length).routes(),
         *streams.routes(),
-        *Cluster(parts.node, parts.membership).routes(),
+        *Cluster(parts.node, parts.membership, lambda: rules.guard().cluster_key).routes(),
     ]
     return [*documented, *Documentation([operation for operation, _ in documented], version).routes()]
 

@@ -24,10 +24,11 @@ from oscd.api.cluster_models import (
     MetadataQuery,
     NodeShare,
     PeerStatus,
+    PullQuery,
     QuarantinedOrigin,
     SaltCompared,
 )
-from oscd.api.guard import SALT_PATH
+from oscd.api.guard import EVENTS_PATH, SALT_PATH
 from oscd.api.openapi import Answer, Operation
 from oscd.errors import (
     BadRequest,
@@ -40,11 +41,16 @@ from oscd.errors import (
     Unavailable,
 )
 from oscd.events.cipher import SALT_BYTES
+from oscd.events.position import Position, PositionUnreadable, decode_position
 from oscd.listing import Filters
 from oscd.node import Node
 from oscd.projections.entry import Entry
 from oscd.replication.members import Members, healthy_nodes, is_synced, total_nodes
 from oscd.replication.report import ClusterReport, PeerReport
+from oscd.replication.ship import Pull
+from oscd.replication.source import Source
+from oscd.replication.wire import CONTENT_TYPE
+from oscd.streams.ticket import credential
 from oscd.times import rfc3339
 
 MODE: Final = "replica"
@@ -105,6 +111,15 @@ COMPARE_SALT = Operation(
     takes_bytes=True,
     cluster_key=True,
 )
+EVENTS = Operation(
+    "GET",
+    EVENTS_PATH,
+    "The log from a position on, for its nodes, as it is written",
+    {200: Answer("The stream, until it ends", media_type=CONTENT_TYPE)},
+    query=PullQuery,
+    refusals=(BadRequest, NotAPeer, NotFound, Conflict, Invalid, Unavailable),
+    cluster_key=True,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +128,15 @@ class Membership:
 
     Attributes:
         node_id: Its name.
-        members: What it knows of the others; None where clustering is off.
         salt: Gives the salt that it serves with; raises Unavailable while it has none.
+        members: What it knows of the others; None where clustering is off …
+        source: … and so is what ships its log to them.
     """
 
     node_id: str
-    members: Members | None
     salt: Callable[[], bytes]
+    members: Members | None = None
+    source: Source | None = None
 
     def known_salt(self) -> bytes | None:
         """The salt; None while there is none."""
@@ -131,10 +148,15 @@ class Membership:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """The handlers, over what one worker knows."""
+    """The handlers, over what one worker knows.
+
+    Attributes:
+        cluster_key: The one accepted now.
+    """
 
     node: Node
     membership: Membership
+    cluster_key: Callable[[], bytes | None]
 
     def routes(self) -> list[tuple[Operation, Handler]]:
         """What is served."""
@@ -145,6 +167,7 @@ class Cluster:
             (METADATA, self.metadata),
             (SALT, self.salt),
             (COMPARE_SALT, self.compare_salt),
+            (EVENTS, self.events),
         ]
 
     async def status(self, _call: Call) -> Response:
@@ -210,6 +233,23 @@ class Cluster:
             raise Conflict("This node has another salt, and keeps it.")
         compared = SaltCompared(status="ok", message="This node has the same salt.")
         return json_answer(orjson.dumps(compared.model_dump()), store=False)
+
+    async def events(self, call: Call) -> Response:
+        """`GET /cluster/events`."""
+        shown = _require_peer(call)
+        pull = _pull(call.query_as(PullQuery))
+        headers = {"Content-Type": CONTENT_TYPE} | dict([NO_STORE])
+        if call.method == "HEAD":
+            head = Response(b"", 200, headers=headers)
+            head.headers.pop("Content-Length")  # A GET has none.
+            return head
+        source = self.membership.source
+        if source is None or shown != self.cluster_key():
+            # Replaced since the guard looked: the streams that it had opened were ended without this one.
+            raise _not_a_peer()
+        call.exchange.forget_keys()
+        stream = await source.open(pull, credential(shown))
+        return Response(stream.parts(), 200, headers=headers)
 
 
 _OFF = ClusterStatus(
@@ -298,11 +338,29 @@ def _metadata(entry: Entry) -> bytes:
     )
 
 
-def _require_peer(call: Call) -> None:
-    """Refuse whoever did not show the cluster key.
+def _pull(query: PullQuery) -> Pull:
+    """What a puller says of itself.
 
     Raises:
-        NotAPeer: The guard took the path for another one.
+        Invalid: Where it stands cannot be read.
+    """
+    try:
+        after = Position({}) if query.after is None else decode_position(query.after)
+    except PositionUnreadable as error:
+        raise Invalid.field(("query", "after"), str(error)) from error
+    return Pull(after, query.node, query.run, (query.salt or "").lower(), query.skip, query.asks)
+
+
+def _require_peer(call: Call) -> bytes:
+    """The cluster key that was shown.
+
+    Raises:
+        NotAPeer: None was: the guard took the path for another one.
     """
     if call.exchange.cluster_key is None:
-        raise NotAPeer("X-API-Key: this path takes the cluster key (OSC_CLUSTER_KEY), and no API key.")
+        raise _not_a_peer()
+    return call.exchange.cluster_key
+
+
+def _not_a_peer() -> NotAPeer:
+    return NotAPeer("X-API-Key: this path takes the cluster key (OSC_CLUSTER_KEY), and no API key.")

@@ -33,6 +33,7 @@ from oscd.metrics.exposition import Exposition, Sources
 from oscd.node import Node
 from oscd.projections.sqlite import SqliteProjections
 from oscd.replication.members import Members
+from oscd.replication.source import Source
 from oscd.streams.registry import Registry
 from oscd.streams.subscription import HOLD_SECONDS, Feed
 from oscd.streams.ticket import Tickets
@@ -43,6 +44,7 @@ from tests.support.waiting import eventually
 USER_KEY = "correct-horse-battery"
 OTHER_KEY = "staple-of-another-tenant"
 SALT = bytes(64)
+RUN = "run-of-this-site"
 REPORT = "cluster.json"
 """Where a site of a cluster finds what its steward reports."""
 PATIENCE = 20.0
@@ -358,7 +360,10 @@ async def opened_site(
         board=board,
         most=most_streams,
     )
-    members = None if cluster_key() is None else Members(peers, directory / REPORT)
+    members = source = None
+    if cluster_key() is not None:
+        members = Members(peers, directory / REPORT)
+        source = Source(log, bell, node_id="tested", run=RUN, salt=salt)
     backups = Backups(log, keyring, counters, clock=microseconds_now)
     app = create_app(
         Parts(
@@ -374,7 +379,7 @@ async def opened_site(
                 seconds_between=0,
             ),
             probe=log.probe,
-            membership=Membership("tested", members, salt),
+            membership=Membership("tested", salt, members, source),
         ),
         rules=EdgeRules(
             guard=lambda: Guard(tuple(api_keys), hosts, origins, cluster_key()),
