@@ -61,8 +61,8 @@ class Parts:
         counters: Where this worker counts.
         exposition: What all workers counted.
         probe: Says why the log cannot be written, or None.
-        membership: This node in its cluster.
         awaited: Says what else this node waits for before it may serve.
+        membership: This node in its cluster.
     """
 
     node: Node

@@ -1,8 +1,8 @@
 """Owns what a shipped event must be before it may reach the disk. Pure: no I/O, no clock.
 
-`sound` needs the event alone, `require_next` also what this log holds. What shows that the *peer* is at fault condemns its
-stream (`PeerRefused`); what an *origin* may have written itself holds that origin only (`OriginHeld`), so that a fault
-of one node does not cut off the others.
+`sound` needs the event alone, `require_next` also what this log holds. What shows that the *peer* is at fault
+condemns its stream (`PeerRefused`); what an *origin* may have written itself holds that origin only (`OriginHeld`),
+so that a fault of one node does not cut off the others.
 """
 
 from __future__ import annotations
@@ -133,7 +133,9 @@ def _require_sound_body(event: Event, body: bytes) -> None:
 
 
 def _is_text(body: Body) -> bool:
-    return all(said is None or isinstance(said, str) for said in (body.actor, body.address))
+    return (body.actor is None or isinstance(body.actor, str)) and (
+        body.address is None or isinstance(body.address, str)
+    )
 
 
 def require_next(tip: OriginTip | None, candidate: Candidate, terms: Terms, origins: int) -> OriginTip:
