@@ -1,12 +1,11 @@
-"""Owns the calls on the cluster (contract §8): for people what this node knows of the others, for nodes salt and log.
+"""Owns the calls on the cluster (contract §8) for people: what this node knows of the others, and its conflicts.
 
-Must not know how nodes reach each other, nor let a key that is not the cluster's near salt or log, whatever the guard
-thought of the path.
+Must not know how nodes reach each other; what they ask of each other is in `peers.py`.
 """
 
 from __future__ import annotations
 
-import hmac
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Final
@@ -19,44 +18,29 @@ from oscd.api.call import Call, Handler
 from oscd.api.cluster_models import (
     ClusterHealth,
     ClusterStatus,
+    ConflictsAnswer,
+    ConflictsQuery,
     Distribution,
     EntryMetadata,
     MetadataQuery,
     NodeShare,
     PeerStatus,
-    PullQuery,
     QuarantinedOrigin,
-    SaltCompared,
 )
-from oscd.api.guard import EVENTS_PATH, SALT_PATH
 from oscd.api.openapi import Answer, Operation
-from oscd.errors import (
-    BadRequest,
-    BodyTooLarge,
-    Conflict,
-    Forbidden,
-    Invalid,
-    NotAPeer,
-    NotFound,
-    Unavailable,
-)
-from oscd.events.cipher import SALT_BYTES
-from oscd.events.position import Position, PositionUnreadable, decode_position
+from oscd.errors import Forbidden, Invalid, Unavailable
+from oscd.history.conflicts import Conflicts, Side
 from oscd.listing import Filters
 from oscd.node import Node
 from oscd.projections.entry import Entry
 from oscd.replication.members import Members, healthy_nodes, is_synced, total_nodes
 from oscd.replication.report import ClusterReport, PeerReport
-from oscd.replication.ship import Pull
 from oscd.replication.source import Source
-from oscd.replication.wire import CONTENT_TYPE
-from oscd.streams.ticket import credential
 from oscd.times import rfc3339
 
 MODE: Final = "replica"
 # Entries in one part of a list of metadata.
 PART_ENTRIES = 200
-OCTETS = "application/octet-stream"
 
 _HEADERS = ("X-Request-ID",)
 STATUS = Operation(
@@ -91,34 +75,15 @@ METADATA = Operation(
     refusals=(Forbidden, Invalid, Unavailable),
     api_key=True,
 )
-SALT = Operation(
+CONFLICTS = Operation(
     "GET",
-    SALT_PATH,
-    "The salt of the cluster, for its nodes",
-    {
-        200: Answer("The salt", None, _HEADERS, media_type=OCTETS),
-        204: Answer("This node has none yet", None, _HEADERS),
-    },
-    refusals=(BadRequest, NotAPeer, NotFound),
-    cluster_key=True,
-)
-COMPARE_SALT = Operation(
-    "POST",
-    SALT_PATH,
-    "Whether a salt is that of this node; never changes it",
-    {200: Answer("It is", SaltCompared, _HEADERS)},
-    refusals=(BadRequest, NotAPeer, NotFound, BodyTooLarge, Conflict),
-    takes_bytes=True,
-    cluster_key=True,
-)
-EVENTS = Operation(
-    "GET",
-    EVENTS_PATH,
-    "The log from a position on, for its nodes, as it is written",
-    {200: Answer("The stream, until it ends", media_type=CONTENT_TYPE)},
-    query=PullQuery,
-    refusals=(BadRequest, NotAPeer, NotFound, Conflict, Invalid, Unavailable),
-    cluster_key=True,
+    "/cluster/conflicts",
+    "Writes of one entry that met without knowing of each other, the newest first",
+    {200: Answer("The conflicts", ConflictsAnswer, _HEADERS)},
+    query=ConflictsQuery,
+    headers=("X-OSC-After", "X-Request-ID"),
+    refusals=(Forbidden, Invalid, Unavailable),
+    api_key=True,
 )
 
 
@@ -148,15 +113,10 @@ class Membership:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """The handlers, over what one worker knows.
-
-    Attributes:
-        cluster_key: The one accepted now.
-    """
+    """The handlers, over what one worker knows."""
 
     node: Node
     membership: Membership
-    cluster_key: Callable[[], bytes | None]
 
     def routes(self) -> list[tuple[Operation, Handler]]:
         """What is served."""
@@ -165,9 +125,7 @@ class Cluster:
             (HEALTH, self.health),
             (DISTRIBUTION, self.distribution),
             (METADATA, self.metadata),
-            (SALT, self.salt),
-            (COMPARE_SALT, self.compare_salt),
-            (EVENTS, self.events),
+            (CONFLICTS, self.conflicts),
         ]
 
     async def status(self, _call: Call) -> Response:
@@ -203,53 +161,22 @@ class Cluster:
     async def metadata(self, call: Call) -> Response:
         """`GET /cluster/configs`."""
         query = call.query_as(MetadataQuery)
-        if call.after is not None:
-            await self.node.wait_for(call.after)
+        await self._wait(call)
         pages = self.node.inventory(Filters(query.environment, query.category)).pages(PART_ENTRIES)
         # The first page is read before the status goes out, so that a refusal is still one.
         first = await anext(pages)
         return json_stream(_parts(first, pages), call.method, dict([NO_STORE]))
 
-    async def salt(self, call: Call) -> Response:
-        """`GET /cluster/salt`."""
-        _require_peer(call)
-        salt = self.membership.known_salt()
-        if salt is not None:
-            return Response(salt, content_type=OCTETS, headers=dict([NO_STORE]))
-        none = Response(b"", 204, headers=dict([NO_STORE]))
-        for name in ("Content-Type", "Content-Length"):
-            none.headers.pop(name, None)
-        return none
+    async def conflicts(self, call: Call) -> Response:
+        """`GET /cluster/conflicts`."""
+        await self._wait(call)
+        found = await self.node.conflicts(call.query_as(ConflictsQuery).limit)
+        # In a thread: with many origins a thousand positions take long to write down.
+        return json_answer(await asyncio.to_thread(_conflicts, found))
 
-    async def compare_salt(self, call: Call) -> Response:
-        """`POST /cluster/salt`."""
-        _require_peer(call)
-        if len(call.octets) != SALT_BYTES:
-            raise BadRequest(f"A salt is exactly {SALT_BYTES} bytes; send them as they are.")
-        salt = self.membership.known_salt()
-        if salt is None:
-            raise Conflict("This node has no salt yet; it takes one from its configured peers only.")
-        if not hmac.compare_digest(call.octets, salt):
-            raise Conflict("This node has another salt, and keeps it.")
-        compared = SaltCompared(status="ok", message="This node has the same salt.")
-        return json_answer(orjson.dumps(compared.model_dump()), store=False)
-
-    async def events(self, call: Call) -> Response:
-        """`GET /cluster/events`."""
-        shown = _require_peer(call)
-        pull = _pull(call.query_as(PullQuery))
-        headers = {"Content-Type": CONTENT_TYPE} | dict([NO_STORE])
-        if call.method == "HEAD":
-            head = Response(b"", 200, headers=headers)
-            head.headers.pop("Content-Length")  # A GET has none.
-            return head
-        source = self.membership.source
-        if source is None or shown != self.cluster_key():
-            # Replaced since the guard looked: the streams that it had opened were ended without this one.
-            raise _not_a_peer()
-        call.exchange.forget_keys()
-        stream = await source.open(pull, credential(shown))
-        return Response(stream.parts(), 200, headers=headers)
+    async def _wait(self, call: Call) -> None:
+        if call.after is not None:
+            await self.node.wait_for(call.after)
 
 
 _OFF = ClusterStatus(
@@ -338,29 +265,25 @@ def _metadata(entry: Entry) -> bytes:
     )
 
 
-def _pull(query: PullQuery) -> Pull:
-    """What a puller says of itself.
-
-    Raises:
-        Invalid: Where it stands cannot be read.
-    """
-    try:
-        after = Position({}) if query.after is None else decode_position(query.after)
-    except PositionUnreadable as error:
-        raise Invalid.field(("query", "after"), str(error)) from error
-    return Pull(after, query.node, query.run, (query.salt or "").lower(), query.skip, query.asks)
-
-
-def _require_peer(call: Call) -> bytes:
-    """The cluster key that was shown.
-
-    Raises:
-        NotAPeer: None was: the guard took the path for another one.
-    """
-    if call.exchange.cluster_key is None:
-        raise _not_a_peer()
-    return call.exchange.cluster_key
+def _conflicts(found: Conflicts) -> bytes:
+    conflicts = [
+        {
+            "key": met.winner.event.key,
+            "environment": met.winner.event.environment,
+            "foreign_key": met.foreign_key,
+            "winner": _side(met.winner),
+            "loser": _side(met.loser),
+        }
+        for met in found.newest
+    ]
+    return orjson.dumps({"conflicts": conflicts, "total": found.total})
 
 
-def _not_a_peer() -> NotAPeer:
-    return NotAPeer("X-API-Key: this path takes the cluster key (OSC_CLUSTER_KEY), and no API key.")
+def _side(side: Side) -> dict[str, object]:
+    return {
+        "node_id": side.event.origin.node_id,
+        "timestamp": rfc3339(side.event.stamp),
+        "type": side.event.type,
+        "version": side.event.version,
+        "position": side.position.encode(),
+    }

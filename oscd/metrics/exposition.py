@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from prometheus_client import generate_latest
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from oscd.errors import OscdError, Unavailable
@@ -201,6 +201,13 @@ def _without_ages(family: Metric) -> Metric:
 
 def _asked(extent: Extent | None, subscriptions: int, version: str) -> Iterator[Metric]:
     entries, head = (None, None) if extent is None else (extent.entries, extent.head)
+    # Kept with the log, and not counted by workers: a restart forgets none.
+    conflicts = CounterMetricFamily(
+        "osc_replication_conflicts", "Writes that met without knowing of each other"
+    )
+    if extent is not None:
+        conflicts.add_metric([], extent.conflicts)
+    yield conflicts
     yield _gauge("osc_config_entries", "Live entries", entries)
     # The original's name; a gauge should not end like a counter, so it has a twin that does not.
     yield _gauge("osc_config_entries_total", "Live entries; as osc_config_entries", entries)

@@ -44,7 +44,6 @@ from tests.support.waiting import eventually
 USER_KEY = "correct-horse-battery"
 OTHER_KEY = "staple-of-another-tenant"
 SALT = bytes(64)
-RUN = "run-of-this-site"
 REPORT = "cluster.json"
 """Where a site of a cluster finds what its steward reports."""
 PATIENCE = 20.0
@@ -167,6 +166,7 @@ class Site:
         counters: What the edge, the node and the log have counted.
         derived: Each user key, or password of a backup, that was stretched, in order.
         synced: What replication says of merged backlogs.
+        source: What ships the log; None where clustering is off.
         opened: Each stream; those that are still open at the end are left then.
     """
 
@@ -178,6 +178,7 @@ class Site:
     counters: Counters
     registry: Registry
     synced: Synced
+    source: Source | None
     lines: list[dict[str, object]] = field(default_factory=list)
     derived: list[str] = field(default_factory=list)
     opened: list[Opened] = field(default_factory=list)
@@ -310,6 +311,7 @@ async def opened_site(
     cluster_key: Callable[[], bytes | None] = lambda: None,
     peers: Sequence[str] = (),
     salt: Callable[[], bytes] = lambda: SALT,
+    node_id: str = "tested",
 ) -> AsyncIterator[Site]:
     """Build what a worker builds, with a cheap stretching of keys in place of PBKDF2.
 
@@ -319,7 +321,7 @@ async def opened_site(
         peers: The other nodes of the cluster.
     """
     projections = SqliteProjections()
-    prepared = prepare(directory / "log.db", node_id="tested", projections=projections)
+    prepared = prepare(directory / "log.db", node_id=node_id, projections=projections)
     microseconds = iter(range(1_700_000_000_000_000, 2_000_000_000_000_000, 1_000_003))
     bell, counters = Bell(), Counters()
 
@@ -363,7 +365,7 @@ async def opened_site(
     members = source = None
     if cluster_key() is not None:
         members = Members(peers, directory / REPORT)
-        source = Source(log, bell, node_id="tested", run=RUN, salt=salt)
+        source = Source(log, bell, node_id=node_id, run=f"run-of-{node_id}", salt=salt)
     backups = Backups(log, keyring, counters, clock=microseconds_now)
     app = create_app(
         Parts(
@@ -379,7 +381,7 @@ async def opened_site(
                 seconds_between=0,
             ),
             probe=log.probe,
-            membership=Membership("tested", salt, members, source),
+            membership=Membership(node_id, salt, members, source),
         ),
         rules=EdgeRules(
             guard=lambda: Guard(tuple(api_keys), hosts, origins, cluster_key()),
@@ -393,7 +395,7 @@ async def opened_site(
     )
     log.start()
     tail.start()
-    site = Site(app, node, backups, keyring, log, counters, registry, synced, lines, derived)
+    site = Site(app, node, backups, keyring, log, counters, registry, synced, source, lines, derived)
     try:
         yield site
     finally:

@@ -24,7 +24,7 @@ PATIENCE = 20.0
 
 
 async def some_extent() -> Extent:
-    return Extent(head=12, entries=5)
+    return Extent(head=12, entries=5, conflicts=2)
 
 
 def exposition(
@@ -103,6 +103,7 @@ async def test_what_is_so_now_stands_beside_what_was_counted() -> None:
         ("osc_cluster_nodes", 0),
         ("osc_cluster_nodes_total", 0),
         ("osc_cluster_nodes_healthy", 0),
+        ("osc_replication_conflicts_total", 2),
         ("osc_replication_quarantined", 0),
         ("osc_replication_diverged", 0),
     ):
@@ -140,6 +141,7 @@ async def test_what_is_known_of_peers_is_there_under_the_operators_names() -> No
         ("osc_replication_skew_seconds", "b:9000"): -0.25,
         ("osc_replication_quarantined", None): 1,
         ("osc_replication_diverged", None): 1,
+        ("osc_replication_conflicts_total", None): 2,
         ("osc_replication_events_ingested_total", None): 0,
     }
 
@@ -165,7 +167,14 @@ async def test_trouble_with_the_log_hides_nothing_else(
     assert found["osc_key_derivations_total", ()] == 1
     assert found["sse_active_subscriptions", ()] == 3
     names = {name for name, _ in found}
-    assert names.isdisjoint({"osc_config_entries", "osc_config_entries_total", "osc_log_head_offset"})
+    assert names.isdisjoint(
+        {
+            "osc_config_entries",
+            "osc_config_entries_total",
+            "osc_log_head_offset",
+            "osc_replication_conflicts_total",
+        }
+    )
 
 
 async def test_without_its_files_it_says_so(tmp_path: Path) -> None:
