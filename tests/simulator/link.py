@@ -145,11 +145,12 @@ class Link:
                     self._take(item)
             if (writes := self._reception.pending()) is not None:
                 self._take(writes)
-            for held in self.held.values():
-                self._home.world.counts[f"held: {held.reason}"] += 1
         except PeerRefused as refused:
             self._home.world.counts[f"refused: {refused}"] += 1
             self.close()
+        finally:
+            for held in self.held.values():
+                self._home.world.counts[f"held: {held.reason}"] += 1
 
     def _hear(self, status: PeerStatus) -> None:
         home = self._home

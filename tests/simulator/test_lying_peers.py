@@ -116,7 +116,8 @@ async def test_a_ciphertext_that_was_moved_does_not_open(where: str) -> None:
         )
         event = replace(event_of(source), origin=Origin("stranger", "77" * 8), stamp=it.liar.now() + 1)
         moves = {"another entry": {"key": "moved"}, "another event": {"event_id": bytes(16)}}
-        lie = alone(replace(event, **moves[where]), source.body)  # type: ignore[arg-type]
+        event = replace(event, **moves[where])  # type: ignore[arg-type]
+        lie = alone(event, source.body)
         it.know([lie])
         it.liar.tell(lie)
         it.wait(3)
