@@ -63,6 +63,7 @@ class Connection:
         self.is_open = True
         self._is_silent = False
         self._is_dying = False
+        self._lingers_until = 0
         self._last = 0
 
     def send(self, data: bytes) -> None:
@@ -107,7 +108,9 @@ class Connection:
         world.later(at - world.now, lambda: self._arrive(data))
 
     def _arrive(self, data: bytes) -> None:
-        if self.is_open and not self._is_silent:
+        if self._world.now < self._lingers_until:
+            self._world.later(self._lingers_until - self._world.now, lambda: self._arrive(data))
+        elif self.is_open and not self._is_silent:
             self._ear.received(data)
 
     def _die(self, delay: int) -> None:
@@ -117,9 +120,12 @@ class Connection:
         world.later(max(delay, self._last - world.now), self.close)
 
     def source_died(self) -> None:
-        """The process at the source is gone; what it had sent may still arrive."""
+        """The process at the source is gone; what it had sent may still arrive, and late."""
         self.mouth = None
-        if self._world.random.random() < 0.5:
+        world = self._world
+        if world.happens(0.5, "late bytes of a dead process"):
+            self._lingers_until = world.now + world.between(0, SILENCE)
+            self._last = max(self._last, self._lingers_until)
             self._die(0)
         else:
             self.close()
@@ -176,6 +182,10 @@ class Network:
 
     def _arrived(self, connection: Connection, serve: Callable[[], Serve | None]) -> None:
         if not connection.is_open:
+            if self.world.happens(0.5, "late request of a dead process"):
+                self.world.later(
+                    self.world.between(0, SILENCE), lambda: self._serve_nobody(connection, serve)
+                )
             return
         listening = serve()
         try:
@@ -185,6 +195,12 @@ class Network:
             # Nobody listens, or who did was killed meanwhile.
             if connection.mouth is None:
                 connection.close()
+
+    def _serve_nobody(self, connection: Connection, serve: Callable[[], Serve | None]) -> None:
+        """Answer a request whose sender is no more."""
+        listening = serve()
+        if listening is not None:
+            listening(connection).ended()
 
     def forget(self, connection: Connection) -> None:
         """It is closed."""

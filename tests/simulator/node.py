@@ -160,6 +160,7 @@ class Process:
         self.is_alive = True
         self._began = self.world.now
         self._is_unsettled = False
+        self._claimed = 0
         self._links = {peer: Link(self, peer, node.find(peer).serve) for peer in node.peers}
         self.last_heard: dict[str, PeerStatus] = {}
         self._streams: dict[Stream, Connection] = {}
@@ -250,12 +251,15 @@ class Process:
         if own.standing is Standing.CONTINUES:
             return
         positions = [self._answers.get(peer) for peer in self._links]
+        answers = [None if position is None else answer(reading, own, position) for position in positions]
+        self._claimed = max([self._claimed, *(one.seq for one in answers if one is not None)])
         asked = (self.world.now - self._began) / SECOND
         standing = decide(
             own,
-            [None if position is None else answer(reading, own, position) for position in positions],
+            answers,
             is_over=asked >= ASK_SECONDS,
             is_given_up=asked >= ASK_SECONDS + RECOVER_SECONDS,
+            claimed=self._claimed,
         )
         if standing is not own.standing:
             self.log.change(lambda writing: writing.settle(standing))

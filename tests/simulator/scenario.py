@@ -219,6 +219,9 @@ class Scenario:
         # Invariant 9 holds for what the configured peers know. Where a node does not ask all others, its only peer
         # may have been wiped just now, and what a third one knows comes too late.
         if node.copies and self._is_mesh:
+            # What was written last is still on its way, if it has left at all.
+            self.world.counts[node.ask()] += 1
+            self.world.run_until(self.world.now + self.world.between(0, 20 * MILLISECOND))
             node.crash()
             number = self.world.random.randrange(len(node.copies))
             # A copy newer than this one shows a past that from now on never was.
