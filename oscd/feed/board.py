@@ -19,10 +19,11 @@ class Board:
         path: Made by whoever comes first.
         workers: How many numbers there are.
         index: Which of them is this worker's.
-        goes_on: Whether the number goes on from where the worker before this one left it, instead of from 0.
+        goes_on: Whether this worker's number goes on from what the worker before it left.
 
     Attributes:
-        abandoned: What the worker before this one, which must have crashed, left its number at.
+        abandoned: What the worker before this one, which must have crashed, left its number at; it becomes 0, unless
+            the number goes on.
     """
 
     def __init__(self, path: Path, workers: int, index: int, *, goes_on: bool = False) -> None:

@@ -29,6 +29,7 @@ from oscd.events.sqlite.log import SqliteLog
 from oscd.events.sqlite.noted import noted_digest
 from oscd.feed.bell import Bell
 from oscd.feed.board import Board
+from oscd.feed.synced import Synced
 from oscd.feed.tail import Tail
 from oscd.metrics.counters import Counters, install
 from oscd.metrics.exposition import Exposition, Sources
@@ -68,9 +69,10 @@ async def serve_node(
     salt = LateSalt(settings.salt_file_path, spec.salt, partial(log.read, noted_digest))
     keyring = _keyring_of(spec, counters, salt)
     node = Node(log, keyring, bell, counts=counters)
-    tail = Tail(log, bell)
+    synced = Synced(Board(spec.runtime / "synced", settings.workers, index, goes_on=True), bell)
+    tail = Tail(log, bell, synced=synced.total)
     board = Board(spec.runtime / "subscriptions", settings.workers, index)
-    feed = Feed(log, tail, settings.sse_keepalive_interval, counters.opened)
+    feed = Feed(log, tail, settings.sse_keepalive_interval, counters.opened, spec.node_id)
     registry = _registry_of(spec, index, feed, counters, board)
     keys = _Keys(spec, registry)
     control.on_hangup = keys.reload
