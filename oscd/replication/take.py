@@ -85,7 +85,7 @@ def take(writing: Writing[Any], batch: Batch, terms: Terms, sender: Sender) -> T
         LogCorrupt: This log was changed by hand.
     """
     if writing.runs().get(sender.node_id) != sender.run:
-        # It has asked where its log ended, and was told: what its older run still had on its way must not change that.
+        # It has asked where its log ended and was told: what an older run has on its way must not change that.
         raise PeerRefused("it has started anew.")
     taking = _Taking(writing, terms)
     if batch.is_large:
