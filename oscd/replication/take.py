@@ -19,15 +19,15 @@ from oscd.replication.verify import Candidate, Terms, fork, require_next
 
 
 class Batch(Protocol):
-    """Whole writes in the order they came.
+    """Whole writes in the order they came."""
 
-    Attributes:
-        size: Bytes of their headers and bodies.
-        is_large: Whether it is one write that is not in memory, and is read as it is taken.
-    """
+    @property
+    def size(self) -> int:
+        """Bytes of their headers and bodies."""
 
-    size: int
-    is_large: bool
+    @property
+    def is_large(self) -> bool:
+        """Whether it is one write that is not in memory, and is read as it is taken."""
 
     def candidates(self) -> Iterable[Candidate]:
         """The events, each time anew."""
