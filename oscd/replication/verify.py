@@ -133,7 +133,9 @@ def _require_sound_body(event: Event, body: bytes) -> None:
 
 
 def _is_text(body: Body) -> bool:
-    return all(said is None or isinstance(said, str) for said in (body.actor, body.address))
+    return (body.actor is None or isinstance(body.actor, str)) and (
+        body.address is None or isinstance(body.address, str)
+    )
 
 
 def require_next(tip: OriginTip | None, candidate: Candidate, terms: Terms, origins: int) -> OriginTip:
