@@ -7,7 +7,7 @@ thought of the path.
 from __future__ import annotations
 
 import hmac
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,6 +44,7 @@ from oscd.listing import Filters
 from oscd.node import Node
 from oscd.projections.entry import Entry
 from oscd.replication.members import Members, healthy_nodes, is_synced, total_nodes
+from oscd.replication.peers import NODE_HEADER, RUN_HEADER
 from oscd.replication.report import ClusterReport, PeerReport
 from oscd.times import rfc3339
 
@@ -115,11 +116,13 @@ class Membership:
         node_id: Its name.
         members: What it knows of the others; None where clustering is off.
         salt: Gives the salt that it serves with; raises Unavailable while it has none.
+        run: A random word of its start, by which a node knows itself when it meets itself.
     """
 
     node_id: str
     members: Members | None
     salt: Callable[[], bytes]
+    run: str = ""
 
     def known_salt(self) -> bytes | None:
         """The salt; None while there is none."""
@@ -127,6 +130,14 @@ class Membership:
             return self.salt()
         except Unavailable:
             return None
+
+    async def awaited(self) -> Sequence[str]:
+        """What this node waits for before it may serve."""
+        if self.members is None:
+            return ()
+        # The steward may have the salt already, and this worker not yet.
+        missing = () if self.known_salt() is not None else ("This node has no salt yet.",)
+        return (await self.members.report()).not_ready or missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +204,8 @@ class Cluster:
         salt = self.membership.known_salt()
         if salt is not None:
             return Response(salt, content_type=OCTETS, headers=dict([NO_STORE]))
-        none = Response(b"", 204, headers=dict([NO_STORE]))
+        who = {NODE_HEADER: self.membership.node_id, RUN_HEADER: self.membership.run}
+        none = Response(b"", 204, headers=dict([NO_STORE]) | who)
         for name in ("Content-Type", "Content-Length"):
             none.headers.pop(name, None)
         return none

@@ -139,8 +139,8 @@ class Counters:
         self._lagging.set(0)
         # A slow reader re-reads the log instead, so none is ever dropped; the original's name stays, at 0.
         self._counter("sse_events_dropped", "Events dropped")
-        self._histogram(
-            "osc_cluster_sync_duration_seconds", "Duration of catch-ups with peers", _SYNC_SECONDS
+        self._sync_seconds = self._histogram(
+            "osc_cluster_sync_duration_seconds", "Duration of anti-entropy rounds", _SYNC_SECONDS
         )
         # One entry per label set that was seen. Every part of the key is of a small set: see `request`.
         self._by_request: dict[tuple[str, str, int, str | None], tuple[Callable[[], None], ...]] = {}
@@ -188,6 +188,10 @@ class Counters:
         """One commit appended so many events."""
         self._appended.inc(events)
         self._commit_seconds.observe(seconds)
+
+    def synced(self, seconds: float) -> None:
+        """This node was compared with all of its peers."""
+        self._sync_seconds.observe(seconds)
 
     def subscribed(self) -> None:
         """A stream was opened."""

@@ -1,4 +1,4 @@
-"""Owns the question of the start (invariant 9), as the steward puts it: what the peers have answered, how long it took.
+"""Owns the question of the start (invariant 9), as the steward puts it: what peers have answered, and for how long.
 
 The rule is `continuation.decide`; what it says is written into the log, in the transaction that has found it, so that
 no append comes between. Must not ask: the links do.

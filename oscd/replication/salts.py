@@ -20,15 +20,12 @@ from oscd.errors import StartRefused, Unavailable
 from oscd.events.cipher import SALT_BYTES
 from oscd.events.salt import keep_salt, load_salt, salt_digest
 from oscd.replication.calls import Answer, Calls
+from oscd.replication.peers import NODE_HEADER, RUN_HEADER
 from oscd.replication.trouble import PeerTrouble
 
 _log = logging.getLogger("oscd.cluster")
 
 PATH: Final = "/cluster/salt"
-NODE_HEADER: Final = "x-osc-node"
-RUN_HEADER: Final = "x-osc-run"
-"""Who answers that it has none: its name, and the random word of its start, by which a node knows itself."""
-
 FIRST_PAUSE_SECONDS: Final = 0.25
 MOST_PAUSE_SECONDS: Final = 2.0
 """Between two rounds; the pause doubles."""
@@ -199,7 +196,7 @@ def _read(peer: str, answer: Answer) -> Answered:
         if len(answer.content) == SALT_BYTES:
             return Has(peer, answer.content)
         return Unknown(peer, f"it gives something that is not a salt of {SALT_BYTES} bytes")
-    node_id, run = answer.headers.get(NODE_HEADER), answer.headers.get(RUN_HEADER)
+    node_id, run = answer.headers.get(NODE_HEADER.lower()), answer.headers.get(RUN_HEADER.lower())
     if answer.status == 204 and node_id and run:
         return HasNone(peer, node_id, run)
     return Unknown(peer, "it does not say who it is: is it a node of this version?")
