@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, NoReturn
 
 from oscd.replication.calls import SILENCE_SECONDS, Stream
 from oscd.replication.reception import LargeWrite, Received, Reception
@@ -40,20 +40,28 @@ async def deliver(stream: Stream, reception: Reception, handle: Handle) -> None:
     inbox = _Inbox()
     ready: asyncio.Queue[Received] = asyncio.Queue(1)
     try:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(_read(stream, inbox), name="read")
-            tasks.create_task(_cut(inbox, reception, ready), name="cut")
-            tasks.create_task(_hand_over(ready, handle), name="hand over")
-    except BaseExceptionGroup as failures:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise asyncio.CancelledError from None
-        # The first to fail has cancelled the others; what they raise on their way out adds nothing.
-        raise failures.exceptions[0] from None
+        await _first_failure(_read(stream, inbox), _cut(inbox, reception, ready), _hand_over(ready, handle))
     finally:
         reception.close()
         while not ready.empty():
             _let_go(ready.get_nowait())
+
+
+async def _first_failure(*endless: Coroutine[Any, Any, NoReturn]) -> None:
+    """Run them side by side until one fails, which ends the others, and raise what it raised.
+
+    No TaskGroup: until Python 3.13 one that ends in an error leaves its task marked as cancelled, and an error that
+    comes together with a cancellation hides it.
+    """
+    tasks = [asyncio.ensure_future(one) for one in endless]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        failed = [task for task in tasks if task.done()]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    failed[0].result()
 
 
 class _Inbox:
@@ -81,12 +89,12 @@ class _Inbox:
         return data
 
 
-async def _read(stream: Stream, inbox: _Inbox) -> None:
+async def _read(stream: Stream, inbox: _Inbox) -> NoReturn:
     while True:
         await inbox.put(await stream.read())
 
 
-async def _cut(inbox: _Inbox, reception: Reception, ready: asyncio.Queue[Received]) -> None:
+async def _cut(inbox: _Inbox, reception: Reception, ready: asyncio.Queue[Received]) -> NoReturn:
     pace = _Pace()
     while True:
         began = time.monotonic()
@@ -124,7 +132,7 @@ def _cut_now(reception: Reception, data: bytes) -> list[Received]:
     return items
 
 
-async def _hand_over(ready: asyncio.Queue[Received], handle: Handle) -> None:
+async def _hand_over(ready: asyncio.Queue[Received], handle: Handle) -> NoReturn:
     while True:
         item = await ready.get()
         try:
