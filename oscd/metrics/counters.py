@@ -140,8 +140,9 @@ class Counters:
         # A slow reader re-reads the log instead, so none is ever dropped; the original's name stays, at 0.
         self._counter("sse_events_dropped", "Events dropped")
         self._sync_seconds = self._histogram(
-            "osc_cluster_sync_duration_seconds", "Duration of anti-entropy rounds", _SYNC_SECONDS
+            "osc_cluster_sync_duration_seconds", "Duration of catch-ups with peers", _SYNC_SECONDS
         )
+        self._ingested = self._counter("osc_replication_events_ingested", "Events taken in from peers")
         # One entry per label set that was seen. Every part of the key is of a small set: see `request`.
         self._by_request: dict[tuple[str, str, int, str | None], tuple[Callable[[], None], ...]] = {}
         self._by_route: dict[tuple[str, str], Callable[[float], None]] = {}
@@ -189,8 +190,12 @@ class Counters:
         self._appended.inc(events)
         self._commit_seconds.observe(seconds)
 
-    def synced(self, seconds: float) -> None:
-        """This node was compared with all of its peers."""
+    def ingested(self, events: int) -> None:
+        """So many events of other nodes were taken in; `committed` has counted them, too."""
+        self._ingested.inc(events)
+
+    def caught_up(self, seconds: float) -> None:
+        """A peer's backlog is taken in, so many seconds after its stream had begun."""
         self._sync_seconds.observe(seconds)
 
     def subscribed(self) -> None:

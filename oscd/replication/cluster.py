@@ -11,7 +11,6 @@ import hashlib
 import logging
 import sqlite3
 import ssl
-import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -35,7 +34,7 @@ from oscd.replication.reporting import Reporting
 from oscd.replication.salts import Salts
 from oscd.replication.ship import Identity
 from oscd.replication.states import LinkState
-from oscd.replication.stream import Home
+from oscd.replication.stream import Home, Tally
 from oscd.replication.vigil import Vigil
 
 _log = logging.getLogger("oscd.cluster")
@@ -54,8 +53,7 @@ class Mandate:
         tls: Makes the context to ask peers with; blocks.
         sync_seconds: Between two anti-entropy rounds.
         report: Where the report goes.
-        merged: Told how many events of a peer's backlog were taken in.
-        synced: Told how many seconds an anti-entropy round took.
+        tally: Counts what the links take in.
     """
 
     node_id: str
@@ -69,8 +67,7 @@ class Mandate:
     directory: Path
     sync_seconds: float
     report: Path
-    merged: Callable[[int], None]
-    synced: Callable[[float], None]
+    tally: Tally
 
 
 class Cluster:
@@ -135,7 +132,7 @@ class _Term:
                 bounds=self._mandate.bounds,
                 directory=self._mandate.directory,
                 members=self._members,
-                merged=self._mandate.merged,
+                tally=self._mandate.tally,
                 changed=self._reporting.changed.set,
                 clock=self._clock,
             )
@@ -210,12 +207,10 @@ class _Term:
         """Compare with every peer, and try again what was held."""
         while True:
             await asyncio.sleep(self._mandate.sync_seconds)
-            began = time.perf_counter()
             self._vigil.compare()
             for link in self._links:
                 if link.state is LinkState.LIVE and link.sight.held:
                     begin(link)
-            self._mandate.synced(time.perf_counter() - began)
 
 
 async def _after(before: asyncio.Task[None] | None, then: Coroutine[None, None, None]) -> None:

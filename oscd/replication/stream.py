@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from oscd.events.log import EventLog, MicrosecondClock, Reading
 from oscd.events.standing import Standing
@@ -38,6 +38,16 @@ LOOK_SECONDS: Final = 0.25
 """Statuses may come with every batch of events; so often one is compared with the log."""
 
 
+class Tally(Protocol):
+    """What is counted of what links take in."""
+
+    def ingested(self, events: int) -> None:
+        """So many new events are in the log, committed."""
+
+    def caught_up(self, events: int, seconds: float) -> None:
+        """A peer's backlog of so many new events is taken in, so long after its stream had begun."""
+
+
 @dataclass(frozen=True, slots=True)
 class Home:
     """What all links of a node share.
@@ -46,7 +56,7 @@ class Home:
         directory: Where a large write waits; on the disk of the log.
         recent: What any of the links has taken in lately.
         members: Gives the node ids of the cluster, as far as they are known.
-        merged: Told how many events of a backlog were taken in, once the link is live.
+        tally: Counts what links take in.
         changed: Told that a person would see something else now.
         clock: µs since 1970.
     """
@@ -56,7 +66,7 @@ class Home:
     bounds: Bounds
     directory: Path
     members: Callable[[], frozenset[str]]
-    merged: Callable[[int], None]
+    tally: Tally
     changed: Callable[[], None]
     clock: MicrosecondClock
     recent: Recent = field(default_factory=Recent)
@@ -84,6 +94,7 @@ class OneStream:
         self._begin: _Begin | None = None
         self._backlog = 0
         self._delay = 0
+        self._began_at = 0.0
         self._looked_at = float("-inf")
         self._live_since: float | None = None
 
@@ -100,6 +111,7 @@ class OneStream:
         async with self._calls.stream(PATH, _query(begin.pull), CONTENT_TYPE) as stream:
             self._delay = max(0, home.clock() - asked_at) // 2
             self._link.move(Happening.ANSWERED)
+            self._began_at = asyncio.get_running_loop().time()
             await self._take_in(stream)
 
     async def _take_in(self, stream: Stream) -> None:
@@ -157,7 +169,7 @@ class OneStream:
     def _caught_up(self, now: float) -> None:
         self._live_since = now
         self._link.has_caught_up = True
-        self._home.merged(self._backlog)
+        self._home.tally.caught_up(self._backlog, now - self._began_at)
         self._link.move(Happening.CAUGHT_UP)
 
     async def _take(self, batch: Writes | LargeWrite) -> None:
@@ -167,6 +179,8 @@ class OneStream:
         for held in taken.held:
             self._hold(held)
         self._link.sight.last_seen = self._home.clock()
+        if taken.events:
+            self._home.tally.ingested(taken.events)
         if self._link.state is LinkState.CATCHING_UP:
             self._backlog += taken.events
 

@@ -45,6 +45,7 @@ class Node:
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
     calls: list[Calls] = field(default_factory=list)
     merged: list[int] = field(default_factory=list)
+    taken: int = 0
 
     def link(self, peer: ScriptedPeer) -> Link:
         """Begin a link to a peer."""
@@ -54,7 +55,7 @@ class Node:
             bounds=BOUNDS,
             directory=self.directory,
             members=lambda: frozenset({"node-a", "node-b"}),
-            merged=self.merged.append,
+            tally=self,
             changed=lambda: None,
             clock=microseconds_now,
         )
@@ -64,6 +65,13 @@ class Node:
         )
         self.tasks.append(asyncio.create_task(keep_up(link, self.calls[-1], home)))
         return link
+
+    def ingested(self, events: int) -> None:
+        self.taken += events
+
+    def caught_up(self, events: int, seconds: float) -> None:
+        assert seconds >= 0
+        self.merged.append(events)
 
     async def close(self) -> None:
         for task in self.tasks:
@@ -113,7 +121,7 @@ async def test_what_a_peer_has_and_what_it_commits_is_taken_in(node: Node, other
         await write(other, "third")
         await eventually(lambda: link.sight.looked is not None and link.sight.looked.is_synced)
         await eventually_has(node.log, ["first", "second", "third"])
-        assert node.merged == [2]
+        assert (node.merged, node.taken) == ([2], 3)
         report = link.report(microseconds_now())
     assert (report.state, report.is_healthy, report.node_id) == ("live", True, "node-b")
     assert (report.lag_events, report.lag_seconds) == (0, 0.0)
