@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final, NoReturn
+from collections.abc import Awaitable, Callable
+from typing import Final, NoReturn
 
 from oscd.replication.calls import SILENCE_SECONDS, Stream
 from oscd.replication.reception import LargeWrite, Received, Reception
@@ -28,8 +28,10 @@ _AT_ONCE_BYTES: Final = 4096
 Handle = Callable[[Received], Awaitable[None]]
 
 
-async def deliver(stream: Stream, reception: Reception, handle: Handle) -> None:
+async def deliver(stream: Stream, reception: Reception, handle: Handle) -> NoReturn:
     """Hand over what becomes whole, in order, one after the other, until the stream fails.
+
+    What came before it failed is handed over first.
 
     Raises:
         PeerTrouble: It ended, was silent, or drips.
@@ -38,38 +40,36 @@ async def deliver(stream: Stream, reception: Reception, handle: Handle) -> None:
         Exception: Whatever `handle` raises.
     """
     inbox = _Inbox()
-    ready: asyncio.Queue[Received] = asyncio.Queue(1)
+    ready: asyncio.Queue[Received | Exception] = asyncio.Queue(1)
+    tasks = {
+        asyncio.ensure_future(_read(stream, inbox)),
+        asyncio.ensure_future(_cut(inbox, reception, ready)),
+    }
     try:
-        await _first_failure(_read(stream, inbox), _cut(inbox, reception, ready), _hand_over(ready, handle))
+        while True:
+            item = await ready.get()
+            if isinstance(item, Exception):
+                raise item
+            try:
+                await handle(item)
+            finally:
+                _let_go(item)
     finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
         reception.close()
         while not ready.empty():
             _let_go(ready.get_nowait())
 
 
-async def _first_failure(*endless: Coroutine[Any, Any, NoReturn]) -> None:
-    """Run them side by side until one fails, which ends the others, and raise what it raised.
-
-    No TaskGroup: until Python 3.13 one that ends in an error leaves its task marked as cancelled, and an error that
-    comes together with a cancellation hides it.
-    """
-    tasks = [asyncio.ensure_future(one) for one in endless]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        failed = [task for task in tasks if task.done()]
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-    failed[0].result()
-
-
 class _Inbox:
-    """Bytes that were read and not cut yet."""
+    """Bytes that were read and not cut yet, and what ended the reading."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
         self._size = 0
+        self._failure: Exception | None = None
         self._changed = asyncio.Condition()
 
     async def put(self, data: bytes) -> None:
@@ -79,36 +79,58 @@ class _Inbox:
             self._size += len(data)
             self._changed.notify_all()
 
-    async def take(self) -> bytes:
-        """All that is there, once there is anything."""
+    async def fail(self, failure: Exception) -> None:
+        """No more comes."""
         async with self._changed:
-            await self._changed.wait_for(lambda: self._size > 0)
+            self._failure = failure
+            self._changed.notify_all()
+
+    async def take(self) -> bytes:
+        """All that is there, once there is anything.
+
+        Raises:
+            Exception: Nothing is, and nothing comes any more.
+        """
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._size > 0 or self._failure is not None)
+            if self._failure is not None and not self._size:
+                raise self._failure
             data = b"".join(self._parts)
             self._parts, self._size = [], 0
             self._changed.notify_all()
         return data
 
 
-async def _read(stream: Stream, inbox: _Inbox) -> NoReturn:
-    while True:
-        await inbox.put(await stream.read())
+async def _read(stream: Stream, inbox: _Inbox) -> None:
+    try:
+        while True:
+            await inbox.put(await stream.read())
+    except Exception as failure:
+        await inbox.fail(failure)
 
 
-async def _cut(inbox: _Inbox, reception: Reception, ready: asyncio.Queue[Received]) -> NoReturn:
+async def _cut(inbox: _Inbox, reception: Reception, ready: asyncio.Queue[Received | Exception]) -> None:
     pace = _Pace()
-    while True:
-        began = time.monotonic()
-        data = await inbox.take()
-        waited = time.monotonic() - began
-        items = deque(await _cut_in_place(reception, data))
-        pace.note(len(data), waited, progressed=bool(items))
-        try:
-            while items:
-                await ready.put(items[0])
-                items.popleft()
-        finally:
-            for item in items:
-                _let_go(item)
+    try:
+        while True:
+            began = time.monotonic()
+            data = await inbox.take()
+            waited = time.monotonic() - began
+            items = deque(await _cut_in_place(reception, data))
+            pace.note(len(data), waited, progressed=bool(items))
+            await _put_all(items, ready)
+    except Exception as failure:
+        await ready.put(failure)
+
+
+async def _put_all(items: deque[Received], ready: asyncio.Queue[Received | Exception]) -> None:
+    try:
+        while items:
+            await ready.put(items[0])
+            items.popleft()
+    finally:
+        for item in items:
+            _let_go(item)
 
 
 async def _cut_in_place(reception: Reception, data: bytes) -> list[Received]:
@@ -132,16 +154,7 @@ def _cut_now(reception: Reception, data: bytes) -> list[Received]:
     return items
 
 
-async def _hand_over(ready: asyncio.Queue[Received], handle: Handle) -> NoReturn:
-    while True:
-        item = await ready.get()
-        try:
-            await handle(item)
-        finally:
-            _let_go(item)
-
-
-def _let_go(item: Received) -> None:
+def _let_go(item: Received | Exception) -> None:
     if isinstance(item, LargeWrite):
         item.close()
 

@@ -34,6 +34,10 @@ PATH: Final = "/cluster/events"
 STEADY_SECONDS: Final = 3.0
 """A stream that was live for so long is well: the troubles before it are over."""
 
+MOST_WAY_MICROSECONDS: Final = 100_000
+"""What a status takes to come at most, as far as its clock is concerned: a peer that answers later was busy, or just
+starting, and no reason to think that its clock is ahead."""
+
 LOOK_SECONDS: Final = 0.25
 """Statuses may come with every batch of events; so often one is compared with the log."""
 
@@ -109,7 +113,7 @@ class OneStream:
         self._link.asked_as = (begin.pull.skip, begin.pull.asks)
         asked_at = home.clock()
         async with self._calls.stream(PATH, _query(begin.pull), CONTENT_TYPE) as stream:
-            self._delay = max(0, home.clock() - asked_at) // 2
+            self._delay = min(max(0, home.clock() - asked_at) // 2, MOST_WAY_MICROSECONDS)
             self._link.move(Happening.ANSWERED)
             self._began_at = asyncio.get_running_loop().time()
             await self._take_in(stream)
