@@ -10,7 +10,8 @@ from pathlib import Path
 import orjson
 
 from oscd.commands import Caller, Create, Preconditions, Sealed, Update, decide
-from oscd.events.cipher import EVENT_ID_BYTES, Cipher, derive
+from oscd.events.cipher import Cipher, derive
+from oscd.events.event import EVENT_ID_BYTES
 from oscd.events.position import Position
 from oscd.events.salt import ensure_salt, load_salt, salt_digest
 from oscd.events.sqlite.prepare import PreparedLog, note_salt, prepare

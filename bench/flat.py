@@ -48,7 +48,6 @@ async def node_over(directory: Path) -> AsyncIterator[Node]:
     prepared = prepare(directory / fill.DATABASE, node_id=fill.NODE_ID, projections=SqliteProjections())
     log = SqliteLog(
         prepared.file,
-        origin=prepared.origin,
         projections=SqliteProjections(),
         clock=microseconds_now,
     )

@@ -17,7 +17,8 @@ from bench.figures import Figure
 from bench.flat import microseconds
 from bench.scale import Scale
 from oscd.commands import Create, decide
-from oscd.events.cipher import EVENT_ID_BYTES, Cipher
+from oscd.events.cipher import Cipher
+from oscd.events.event import EVENT_ID_BYTES
 from oscd.events.log import Writing
 from oscd.events.sqlite.log import SqliteLog
 from oscd.projections import sqlite as projections
@@ -36,7 +37,6 @@ def measure(filled: Path, scratch: Path, scale: Scale) -> Iterator[Figure]:
     yield from _cipher(cipher, scale)
     log = SqliteLog(
         prepared.file,
-        origin=prepared.origin,
         projections=SqliteProjections(),
         clock=microseconds_now,
     )

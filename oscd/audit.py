@@ -16,8 +16,8 @@ from oscd.events.cut import Cut
 from oscd.events.event import Body, Event
 from oscd.events.log import past_write
 from oscd.events.position import Mark, Position, mark
+from oscd.events.sqlite.reading import SqliteReading
 from oscd.events.sqlite.stored import PAGE_BYTES, PAGE_ROWS
-from oscd.events.sqlite.transaction import SqliteReading
 
 
 @dataclass(frozen=True, slots=True)

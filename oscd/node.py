@@ -23,8 +23,8 @@ from oscd.commands import (
     refuse_early,
 )
 from oscd.errors import Unavailable
-from oscd.events.cipher import EVENT_ID_BYTES, Cipher
-from oscd.events.event import Body, EventType
+from oscd.events.cipher import Cipher
+from oscd.events.event import EVENT_ID_BYTES, Body, EventType
 from oscd.events.keyring import KeyRing
 from oscd.events.log import EventLog, MicrosecondClock, Reading, Writing, covers
 from oscd.events.position import Position

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from oscd.commands import Release, decide_release, not_found
 from oscd.errors import PreconditionFailed, StartRefused
-from oscd.events.cipher import EVENT_ID_BYTES
-from oscd.events.event import Recorded
+from oscd.events.event import EVENT_ID_BYTES, Recorded
 from oscd.events.sqlite import schema
 from oscd.events.sqlite.faults import CommitFailed, translated
 from oscd.events.sqlite.outside import transaction_beside
@@ -79,11 +78,4 @@ def require_serving(log: sqlite3.Connection) -> None:
 
 
 def _writing(log: sqlite3.Connection) -> SqliteWriting:
-    origin = schema.own_origin(log)
-    assert origin is not None
-    return SqliteWriting(
-        log,
-        origin=origin,
-        projections=projections.SqliteProjections(),
-        clock=microseconds_now,
-    )
+    return SqliteWriting(log, projections=projections.SqliteProjections(), clock=microseconds_now)

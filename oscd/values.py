@@ -15,8 +15,8 @@ from typing import Protocol
 
 from oscd.commands import Sealed
 from oscd.errors import LogCorrupt, NotAuthorized
-from oscd.events.cipher import EVENT_ID_BYTES, Cipher, WrongKey
-from oscd.events.event import Body
+from oscd.events.cipher import Cipher, WrongKey
+from oscd.events.event import EVENT_ID_BYTES, Body
 from oscd.events.log import Writing
 from oscd.projections.entry import Entry
 

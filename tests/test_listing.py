@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from oscd import listing
 from oscd.events.event import Body, Draft, EventType
 from oscd.events.sqlite import schema
-from oscd.events.sqlite.transaction import SqliteReading, SqliteWriting
+from oscd.events.sqlite.reading import SqliteReading
+from oscd.events.sqlite.transaction import SqliteWriting
 from oscd.listing import START, Filters, entries_of_page
 from oscd.projections.sqlite import SqliteProjections
 from tests.support.cuts import cut_covering

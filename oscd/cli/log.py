@@ -20,7 +20,7 @@ from oscd.errors import StartRefused
 from oscd.events.cut import Cut
 from oscd.events.event import EventRef
 from oscd.events.sqlite.file import inode_of
-from oscd.events.sqlite.transaction import SqliteReading
+from oscd.events.sqlite.reading import SqliteReading
 from oscd.moment import Moment, MomentUnknown
 from oscd.server.process import harden_process
 from oscd.shown import quoted, shown

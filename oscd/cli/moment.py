@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from oscd.events.cut import Cut
-from oscd.events.sqlite.transaction import SqliteReading
+from oscd.events.sqlite.reading import SqliteReading
 from oscd.moment import Moment, MomentUnreadable, cut_at, parse_moment
 from oscd.times import microseconds_now, parse_ago
 

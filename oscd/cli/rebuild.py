@@ -12,7 +12,7 @@ from oscd.events.sqlite.claim import NodeClaim
 from oscd.events.sqlite.file import LogFile, inode_of
 from oscd.events.sqlite.outside import one_transaction
 from oscd.events.sqlite.prepare import reproject
-from oscd.events.sqlite.transaction import SqliteReading
+from oscd.events.sqlite.reading import SqliteReading
 from oscd.projections.sqlite import SqliteProjections
 from oscd.server.process import harden_process
 

@@ -21,7 +21,7 @@ from oscd.events.sqlite.fingerprint import (
     fingerprint_at,
     parse_fingerprint,
 )
-from oscd.events.sqlite.transaction import SqliteReading
+from oscd.events.sqlite.reading import SqliteReading
 from oscd.events.sqlite.verify import Finding, verify_chain
 from oscd.projections.sqlite import VERSION
 from oscd.projections.verify import verify_projections

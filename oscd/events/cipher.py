@@ -52,7 +52,6 @@ SALT_BYTES: Final = 64
 BACKUP_SALT_BYTES: Final = 32
 PBKDF2_ROUNDS: Final = 480_000
 KEY_ID_BYTES: Final = 16
-EVENT_ID_BYTES: Final = 16
 
 _DERIVED_BYTES: Final = 32
 _KEY_ID_LABEL: Final = b"oscd key id, version 1"

@@ -24,6 +24,9 @@ class EventType(StrEnum):
 
 _ENTRY_TYPES = frozenset(EventType)
 
+EVENT_ID_BYTES = 16
+"""Random bytes that name an event and that its ciphertext is bound to."""
+
 ORIGIN_BEGAN = "origin_began"
 """Type of the first event of an incarnation that follows another in one log; `replaces` is the last one of that."""
 
@@ -177,18 +180,20 @@ class Change:
     previous: Event | None
 
 
-def life_number(draft: Draft, previous: int | None, last: int) -> int | None:
-    """The `entry_id` a drafted event is recorded with.
+def life_number(type: str, previous: int | None, last: int, wanted: int | None = None) -> int | None:
+    """The `entry_id` an event is recorded with.
 
     Args:
+        type: Of the event.
         previous: That of the entry's winning event so far; None where there is none, or it is a delete.
         last: The greatest ever given in this log.
+        wanted: The one an imported row had; None: the next free one.
     """
-    if draft.type not in _ENTRY_TYPES or draft.type == EventType.DELETED:
+    if type not in _ENTRY_TYPES or type == EventType.DELETED:
         return None
     if previous is not None:
         return previous
-    return last + 1 if draft.entry_id is None else draft.entry_id
+    return last + 1 if wanted is None else wanted
 
 
 def origin_began(ended: EventRef, event_id: bytes) -> Draft:

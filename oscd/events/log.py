@@ -14,7 +14,9 @@ from typing import Protocol, TypeVar
 from oscd.errors import LogCorrupt
 from oscd.events.cut import Cut
 from oscd.events.event import Body, Change, Draft, Event, Origin, Recorded
+from oscd.events.foreign import Foreign, OriginTip, Raw
 from oscd.events.position import Mark, Position, mark
+from oscd.events.standing import Own, Standing
 
 Store = TypeVar("Store")
 StoreIn = TypeVar("StoreIn", contravariant=True)
@@ -104,6 +106,21 @@ class Reading(Protocol[StoreOut]):
             limit: How many at most.
         """
 
+    def raw(self, after: int, limit: int) -> Sequence[Raw]:
+        """The events with `offset > after` as they are stored, at most `limit`; fewer where they are large."""
+
+    def tip_of(self, incarnation: str) -> OriginTip | None:
+        """Where the chain of an origin ends here; None where this log has never heard of it."""
+
+    def origin_count(self) -> int:
+        """How many origins this log knows, its own among them."""
+
+    def own(self) -> Own:
+        """What this log knows of the origin it appends to."""
+
+    def fenced(self, node_id: str) -> str | None:
+        """The latest run of a node that has asked where its log ended; None where none has."""
+
     def cut_at_head(self) -> Cut:
         """What covers every event of this log."""
 
@@ -132,7 +149,11 @@ class Writing(Reading[StoreOut], Protocol[StoreOut]):
         """Append the events of one write, in order, and apply each to the projections.
 
         Offsets and seqs continue without a gap (invariants 1 and 2); each stamp is
-        `max(now, greatest stamp in the log + 1)`, for an imported row `max(its own, the origin's last + 1)`.
+        `max(now, greatest stamp in the log + 1)`, for an imported row `max(its own, the origin's last + 1)`. Where
+        the log's standing is `begins`, a new incarnation is begun first.
+
+        Raises:
+            Unavailable: Writes are held, or the log's standing is `asking` (invariant 9).
         """
 
     def append_many(self, drafts: Iterable[Draft], count: int) -> None:
@@ -144,7 +165,34 @@ class Writing(Reading[StoreOut], Protocol[StoreOut]):
 
         Raises:
             ValueError: They are more or fewer. The write must be given up then.
+            Unavailable: As `append`.
         """
+
+    def ingest(self, events: Iterable[Foreign]) -> int:
+        """Take in whole writes that other logs wrote first, and apply each event to the projections.
+
+        They get offsets and entry ids of this log and meet what it holds; their seqs, stamps and digests stay. No
+        more than a page of them is held.
+
+        Args:
+            events: Taken once, in order; verified.
+
+        Raises:
+            ValueError: One is not the next of its origin here (invariant 2). All must be given up then.
+        """
+
+    def settle(self, standing: Standing) -> None:
+        """Say whether this log may append to its origin (invariant 9)."""
+
+    def fence(self, node_id: str, run: str) -> None:
+        """Note the latest run of a node that asks where its log ended.
+
+        Raises:
+            Unavailable: The log remembers as many nodes as it may.
+        """
+
+    def hold_writes(self, reason: str | None) -> None:
+        """Refuse appends with that reason until it is None again."""
 
 
 class EventLog(Protocol[StoreOut]):

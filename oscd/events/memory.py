@@ -7,24 +7,48 @@ projections keep their state, is a dictionary.
 from __future__ import annotations
 
 import copy
+import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from oscd.errors import Unavailable
 from oscd.events import codec
 from oscd.events.cut import Cut
-from oscd.events.event import Body, Change, Draft, Event, Origin, Recorded, life_number
+from oscd.events.event import (
+    EVENT_ID_BYTES,
+    Body,
+    Change,
+    Draft,
+    Event,
+    EventRef,
+    Origin,
+    Recorded,
+    life_number,
+    origin_began,
+)
+from oscd.events.foreign import Foreign, OriginTip, Raw
 from oscd.events.log import Found, MicrosecondClock, Projections, Reading, Writing, covers
 from oscd.events.position import Position, mark
+from oscd.events.standing import Own, Standing
 
 Result = TypeVar("Result")
 MemoryStore = dict[str, Any]
+
+
+_NOWHERE = Origin("", "")
 
 
 @dataclass(slots=True)
 class _State:
     recorded: list[Recorded] = field(default_factory=list)
     store: MemoryStore = field(default_factory=dict)
+    origin: Origin = _NOWHERE
+    standing: Standing = Standing.CONTINUES
+    writes_held: str | None = None
+    fences: dict[str, str] = field(default_factory=dict)
+    bodies: dict[int, bytes | None] = field(default_factory=dict)
+    """By offset, the bytes of bodies that came from elsewhere."""
 
 
 class MemoryReading:
@@ -113,6 +137,42 @@ class MemoryReading:
         covered = (r for r in found if cut.covers(r.event.ref))
         return sorted(covered, key=lambda r: r.event.precedence, reverse=True)
 
+    def raw(self, after: int, limit: int) -> Sequence[Raw]:
+        """The events with `offset > after` as they are stored, at most `limit` of them."""
+        return [
+            Raw(
+                r.offset,
+                r.event.origin.incarnation,
+                r.event.seq,
+                codec.encode_header(r.event),
+                self._state.bodies.get(r.offset, None if r.body is None else codec.encode_body(r.body)),
+            )
+            for r in self._state.recorded[after : after + limit]
+        ]
+
+    def tip_of(self, incarnation: str) -> OriginTip | None:
+        """Where the chain of an origin ends here; None where this log has never heard of it."""
+        tips = {r.event.origin.incarnation: r for r in self._state.recorded}
+        if incarnation in tips:
+            last = tips[incarnation]
+            return OriginTip(last.event.origin, last.event.seq, last.digest, last.event.stamp)
+        own = self._state.origin
+        return OriginTip(own, 0, codec.genesis_digest(own), 0) if incarnation == own.incarnation else None
+
+    def origin_count(self) -> int:
+        """How many origins this log knows, its own among them."""
+        return len({self._state.origin, *(r.event.origin for r in self._state.recorded)})
+
+    def own(self) -> Own:
+        """What this log knows of the origin it appends to."""
+        origin = self._state.origin
+        seq = sum(r.event.origin == origin for r in self._state.recorded)
+        return Own(origin, seq, self._state.standing)
+
+    def fenced(self, node_id: str) -> str | None:
+        """The latest run of a node that has asked where its log ended; None where none has."""
+        return self._state.fences.get(node_id)
+
     def cut_at_head(self) -> Cut:
         """What covers every event of this log."""
         return _cut(self._state.recorded)
@@ -162,16 +222,52 @@ def _cut(covered: Sequence[Recorded]) -> Cut:
 class MemoryWriting(MemoryReading):
     """A view that can append; see `oscd.events.log.Writing`."""
 
-    def __init__(
-        self, state: _State, origin: Origin, projections: Projections[MemoryStore], clock: MicrosecondClock
-    ) -> None:
+    def __init__(self, state: _State, projections: Projections[MemoryStore], clock: MicrosecondClock) -> None:
         super().__init__(state)
-        self.origin = origin
         self._projections = projections
         self._clock = clock
 
+    @property
+    def origin(self) -> Origin:
+        """The origin whose events this log writes itself."""
+        return self._state.origin
+
+    def settle(self, standing: Standing) -> None:
+        """Say whether this log may append to its origin."""
+        self._state.standing = standing
+
+    def fence(self, node_id: str, run: str) -> None:
+        """Note the latest run of a node that asks where its log ended."""
+        self._state.fences[node_id] = run
+
+    def hold_writes(self, reason: str | None) -> None:
+        """Refuse appends with that reason until it is None again."""
+        self._state.writes_held = reason
+
     def append(self, drafts: Sequence[Draft]) -> Sequence[Recorded]:
-        """Append the events of one write, in order, and apply each to the projections."""
+        """Append the events of one write, in order, and apply each to the projections.
+
+        Raises:
+            Unavailable: Writes are held, or it is not known yet where this log's origin ended.
+        """
+        self._require_may_append()
+        return self._append(drafts)
+
+    def _require_may_append(self) -> None:
+        if self._state.writes_held is not None:
+            raise Unavailable(self._state.writes_held)
+        if self._state.standing is Standing.ASKING:
+            raise Unavailable("This log asks its peers where it ended.")
+        if self._state.standing is Standing.BEGINS:
+            ended = self.own()
+            self._state.origin = Origin(ended.origin.node_id, secrets.token_hex(8))
+            self._state.standing = Standing.CONTINUES
+            if ended.seq:
+                self._append(
+                    [origin_began(EventRef(ended.origin, ended.seq), secrets.token_bytes(EVENT_ID_BYTES))]
+                )
+
+    def _append(self, drafts: Sequence[Draft]) -> Sequence[Recorded]:
         last_seq = sum(r.event.origin == self.origin for r in self._state.recorded) + len(drafts)
         return [self._append_one(draft, last_seq) for draft in drafts]
 
@@ -194,18 +290,41 @@ class MemoryWriting(MemoryReading):
             body=body,
         )
         before = own[-1].digest if own else codec.genesis_digest(self.origin)
+        digest = codec.chain_digest(before, codec.encode_header(event))
+        return self._record(event, digest, draft.body, draft.entry_id)
+
+    def ingest(self, events: Iterable[Foreign]) -> int:
+        """Take in whole writes that other logs wrote first.
+
+        Raises:
+            ValueError: One is not the next of its origin here.
+        """
+        before = self.head()
+        for foreign in events:
+            event = foreign.event
+            tip = self.tip_of(event.origin.incarnation)
+            seq, stamp = (0, 0) if tip is None else (tip.seq, tip.stamp)
+            if event.seq != seq + 1 or event.stamp <= stamp:
+                raise ValueError(f"event {event.seq} is taken in after event {seq} of its origin")
+            body = None if foreign.body is None else codec.decode_body(foreign.body)
+            recorded = self._record(event, foreign.digest, body, None)
+            self._state.bodies[recorded.offset] = foreign.body
+        return self.head() - before
+
+    def _record(self, event: Event, digest: bytes, body: Body | None, wanted_id: int | None) -> Recorded:
         is_of_entry = event.is_of_entry
         previous = self.winner(event.environment, event.key, self.cut_at_head()) if is_of_entry else None
         recorded = Recorded(
             offset=self.head() + 1,
             event=event,
-            digest=codec.chain_digest(before, codec.encode_header(event)),
-            body=draft.body,
+            digest=digest,
+            body=body,
             previous=None if previous is None else previous.offset,
             entry_id=life_number(
-                draft,
+                event.type,
                 None if previous is None else previous.entry_id,
                 max((r.entry_id or 0 for r in self._state.recorded), default=0),
+                wanted_id,
             ),
         )
         self._state.recorded.append(recorded)
@@ -224,8 +343,7 @@ class MemoryLog:
     def __init__(
         self, *, origin: Origin, projections: Projections[MemoryStore], clock: MicrosecondClock
     ) -> None:
-        self._state = _State()
-        self._origin = origin
+        self._state = _State(origin=origin)
         self._projections = projections
         self._clock = clock
         projections.create(self._state.store)
@@ -237,6 +355,6 @@ class MemoryLog:
     async def write(self, function: Callable[[Writing[MemoryStore]], Result], *, size: int) -> Result:
         """Run `function`; what it raises undoes its changes."""
         changed = copy.deepcopy(self._state)
-        result = function(MemoryWriting(changed, self._origin, self._projections, self._clock))
+        result = function(MemoryWriting(changed, self._projections, self._clock))
         self._state = changed
         return result

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from oscd.events.cipher import EVENT_ID_BYTES
-from oscd.events.event import Body, Draft, EventType
+from oscd.events.event import EVENT_ID_BYTES, Body, Draft, EventType
 from oscd.legacy.row import Row, Unfit
 from oscd.projections.entry import Entry
 

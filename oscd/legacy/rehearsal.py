@@ -10,7 +10,7 @@ from pathlib import Path
 from oscd.events.sqlite import schema
 from oscd.events.sqlite.claim import NodeClaim
 from oscd.events.sqlite.faults import translated
-from oscd.events.sqlite.transaction import SqliteReading
+from oscd.events.sqlite.reading import SqliteReading
 from oscd.legacy.errors import ImportRefused
 from oscd.legacy.fit import Choices, Destination, Held, require_another_file, require_fit
 from oscd.legacy.placing import MAX_ID, Placing, Tally, place_rows

@@ -15,7 +15,7 @@ from typing import Any
 from oscd.events.event import EventType, Recorded
 from oscd.events.log import scan
 from oscd.events.sqlite import schema
-from oscd.events.sqlite.transaction import SqliteReading
+from oscd.events.sqlite.reading import SqliteReading
 from oscd.events.sqlite.verify import Finding
 from oscd.projections.entry import Entry
 from oscd.projections.sqlite import SqliteProjections, entry

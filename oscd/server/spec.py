@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from oscd.events.event import Origin
 from oscd.events.sqlite.file import LogFile
 from oscd.feed.bell import Bells
 from oscd.server.settings import Settings
@@ -26,7 +25,6 @@ class WorkerSpec:
     directory: Path
     node_id: str
     file: LogFile
-    origin: Origin
     salt: bytes
     runtime: Path
     bells: Bells

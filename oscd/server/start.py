@@ -91,7 +91,6 @@ def _serve(
             directory,
             settings.node_id,
             kept.file,
-            prepared.origin,
             salt,
             runtime.path,
             bells,

@@ -122,7 +122,6 @@ def _log_of(spec: WorkerSpec, counters: Counters, bell: Bell) -> SqliteLog:
     settings = spec.settings
     return SqliteLog(
         spec.file,
-        origin=spec.origin,
         projections=SqliteProjections(),
         clock=microseconds_now,
         room=Room(settings.min_free_bytes, settings.max_log_bytes),

@@ -18,8 +18,8 @@ from oscd.events import codec
 from oscd.events.cut import Cut
 from oscd.events.event import ORIGIN_BEGAN, EventRef, Origin
 from oscd.events.sqlite import schema
+from oscd.events.sqlite.reading import SqliteReading
 from oscd.events.sqlite.stored import PAGE_ROWS, StoredEvent, stored_events, stored_origins
-from oscd.events.sqlite.transaction import SqliteReading
 from oscd.events.sqlite.verify import Chains
 from oscd.snapshots.errors import SnapshotRefused
 

@@ -17,7 +17,7 @@ from oscd.events.position import Position
 from oscd.events.salt import salt_digest
 from oscd.events.sqlite import schema
 from oscd.events.sqlite.fingerprint import Fingerprint, fingerprint_at
-from oscd.events.sqlite.transaction import SqliteReading
+from oscd.events.sqlite.reading import SqliteReading
 from oscd.events.sqlite.verify import verify_chain
 from oscd.snapshots.copying import Extent, copy_log
 from oscd.snapshots.draft import draft_of, put_in_place

@@ -314,7 +314,6 @@ async def opened_site(
 
     log = SqliteLog(
         prepared.file,
-        origin=prepared.origin,
         projections=projections,
         clock=lambda: next(microseconds),
         committed=committed,

@@ -8,7 +8,7 @@ import pytest
 
 from oscd.events.log import Found
 from oscd.events.position import Mark, Position, decode_position
-from oscd.events.sqlite.transaction import SqliteReading
+from oscd.events.sqlite.reading import SqliteReading
 from tests.api.asgi import PATIENCE, Site, assert_problem
 
 TARGET = "/configs/k?environment=e"

@@ -15,7 +15,8 @@ from oscd.cli.main import commands
 from oscd.commands import Caller, Create, Sealed, decide
 from oscd.events.position import decode_position
 from oscd.events.sqlite import schema
-from oscd.events.sqlite.transaction import SqliteReading, SqliteWriting
+from oscd.events.sqlite.reading import SqliteReading
+from oscd.events.sqlite.transaction import SqliteWriting
 from oscd.moment import cut_at
 from oscd.projections.sqlite import SqliteProjections
 from oscd.shown import quoted, shown

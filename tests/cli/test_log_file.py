@@ -17,7 +17,7 @@ from oscd.errors import StartRefused
 from oscd.events.salt import salt_digest
 from oscd.events.sqlite import schema
 from oscd.events.sqlite.claim import NodeClaim, is_claimed
-from oscd.events.sqlite.transaction import SqliteReading
+from oscd.events.sqlite.reading import SqliteReading
 from oscd.snapshots.copying import extent_of
 from oscd.snapshots.take import take_snapshot
 from tests.projections.history import Step, log_with, run_more

@@ -20,7 +20,7 @@ import pytest
 
 from oscd.cli.main import commands
 from oscd.events.log import scan
-from oscd.events.sqlite.transaction import SqliteReading
+from oscd.events.sqlite.reading import SqliteReading
 from oscd.projections.sqlite import SqliteProjections
 from tests.conftest import StartNode
 from tests.projections.history import Step

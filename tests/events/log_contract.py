@@ -8,24 +8,30 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
-from oscd.errors import NotFound
-from oscd.events.codec import chain_digest, encode_header, genesis_digest
-from oscd.events.event import Body, Change, Draft, Event, EventRef, EventType, Origin, Recorded
+from oscd.errors import NotFound, Unavailable
+from oscd.events.codec import (
+    chain_digest,
+    encode_body,
+    encode_header,
+    event_from_draft,
+    genesis_digest,
+)
+from oscd.events.event import ORIGIN_BEGAN, Body, Change, Draft, Event, EventRef, EventType, Origin, Recorded
+from oscd.events.foreign import Foreign, OriginTip, Raw
 from oscd.events.log import EventLog, Found, Reading, Writing, covers, scan
-from oscd.events.position import Mark, Position
+from oscd.events.position import Mark, Position, mark
+from oscd.events.standing import Own, Standing
 from tests.support.cuts import cut_covering
 
 ORIGIN = Origin("node-a", "00112233445566aa")
 ELSEWHERE = Origin("node-b", "00112233445566bb")
 """Where events come from that this log did not write first."""
-
-AppendElsewhere = Callable[[Sequence[Draft]], Awaitable[list[Recorded]]]
 
 
 @dataclass
@@ -44,14 +50,42 @@ class LogUnderTest:
 
     Attributes:
         applied: What its projections have been told: offsets in order.
-        append_elsewhere: Takes in one write of another origin; a draft with a stamp keeps it, and so may lose.
     """
 
     log: EventLog[Any]
     applied: Callable[[Reading[Any]], list[int]]
-    append_elsewhere: AppendElsewhere
     clock: SteppedClock = field(default_factory=SteppedClock)
     origin: Origin = ORIGIN
+
+    async def append_elsewhere(self, drafts: Sequence[Draft], origin: Origin = ELSEWHERE) -> list[Recorded]:
+        """Take in one write of another origin; a draft with a stamp keeps it, and so may lose."""
+
+        def run(writing: Writing[Any]) -> list[Recorded]:
+            before = writing.head()
+            assert writing.ingest(written_elsewhere(writing, drafts, self.clock, origin)) == len(drafts)
+            return list(writing.events(before, len(drafts)))
+
+        return await self.log.write(run, size=1)
+
+
+def written_elsewhere(
+    reading: Reading[Any], drafts: Sequence[Draft], clock: Callable[[], int], origin: Origin = ELSEWHERE
+) -> list[Foreign]:
+    """One write of another log that holds all that this one holds, and is at the end of that origin."""
+    tip = reading.tip_of(origin.incarnation) or OriginTip(origin, 0, genesis_digest(origin), 0)
+    last_seq, greatest = tip.seq + len(drafts), max(reading.cut_at_head().stamps.values(), default=0)
+    written = []
+    for one in drafts:
+        body = encode_body(one.body)
+        stamp = max(clock(), greatest + 1) if one.stamp is None else max(one.stamp, tip.stamp + 1)
+        event = event_from_draft(
+            one, origin=origin, seq=tip.seq + 1, last_seq=last_seq, stamp=stamp, body=body
+        )
+        header = encode_header(event)
+        tip = OriginTip(origin, event.seq, chain_digest(tip.digest, header), stamp)
+        written.append(Foreign(event, header, body, tip.digest))
+        greatest = max(greatest, stamp)
+    return written
 
 
 def draft(
@@ -440,6 +474,159 @@ class LogContract:
                         lambda reading, k=key, b=before, a=ahead: reading.met("prod", k, b, a)  # type: ignore[misc]
                     )
                     assert met == expected
+
+    async def test_what_comes_from_elsewhere_keeps_its_numbers_and_gets_an_offset(
+        self, log_under_test: LogUnderTest
+    ) -> None:
+        """Invariants 1, 2 and 8: ingest stores the very bytes, chained as their origin chained them."""
+        log = log_under_test.log
+        (own,) = await append(log, draft("a"))
+        shipped = await log.read(
+            lambda reading: written_elsewhere(
+                reading, [draft("a", EventType.UPDATED), draft("b")], log_under_test.clock
+            )
+        )
+        assert await log.write(lambda writing: writing.ingest(iter(shipped)), size=1) == 2
+        taken = (await every_event(log))[1:]
+        assert [r.offset for r in taken] == [2, 3]
+        assert [(r.event, r.digest) for r in taken] == [(f.event, f.digest) for f in shipped]
+        assert [r.previous for r in taken] == [own.offset, None]
+        assert [r.entry_id for r in taken] == [1, 2]
+        raw = await log.read(lambda reading: reading.raw(1, 10))
+        assert raw == [
+            Raw(offset, ELSEWHERE.incarnation, f.event.seq, f.header, f.body)
+            for offset, f in enumerate(shipped, 2)
+        ]
+        assert await log.read(log_under_test.applied) == [1, 2, 3]
+
+    async def test_an_event_out_of_turn_is_not_taken_in(self, log_under_test: LogUnderTest) -> None:
+        """Invariant 2: a gap, a number held already and a stamp that does not rise leave nothing behind."""
+        log = log_under_test.log
+        await log_under_test.append_elsewhere([draft("a")])
+        first, second = await log.read(
+            lambda reading: written_elsewhere(reading, [draft("b"), draft("c")], log_under_test.clock)
+        )
+        stale = replace(first, event=replace(first.event, stamp=1))
+        again = replace(first, event=replace(first.event, seq=1))
+        for wrong in ([second], [first, first], [again], [stale]):
+            with pytest.raises(ValueError, match="taken in after"):
+                await log.write(lambda writing: writing.ingest(wrong), size=1)  # noqa: B023 - awaited here
+        assert await log.read(lambda reading: reading.head()) == 1
+        await log.write(lambda writing: writing.ingest([first, second]), size=1)
+        assert await log.read(lambda reading: reading.head()) == 3
+
+    async def test_own_events_are_stamped_after_those_from_elsewhere(
+        self, log_under_test: LogUnderTest
+    ) -> None:
+        """The hybrid clock: a node whose clock is behind wins over what it has seen, in the same transaction too."""
+        log, clock = log_under_test.log, log_under_test.clock
+        shipped = await log.read(
+            lambda reading: written_elsewhere(reading, [draft("a", stamp=clock.now + 3_600_000_000)], clock)
+        )
+
+        def take_then_append(writing: Writing[Any]) -> tuple[Recorded, Position]:
+            before = writing.position()
+            writing.ingest(shipped)
+            (recorded,) = writing.append([draft("a", EventType.UPDATED)])
+            assert before != writing.position()
+            return recorded, writing.position()
+
+        recorded, position = await log.write(take_then_append, size=1)
+        assert recorded.event.stamp == shipped[0].event.stamp + 1
+        assert recorded.previous == 1
+        assert position == await log.read(lambda reading: reading.position())
+        assert position.marks == {
+            ELSEWHERE.incarnation: mark(1, shipped[0].digest),
+            log_under_test.origin.incarnation: mark(1, recorded.digest),
+        }
+
+    async def test_the_tip_of_an_origin_is_its_last_event_here(self, log_under_test: LogUnderTest) -> None:
+        """None for an origin that this log has never heard of."""
+        log = log_under_test.log
+        assert await log.read(lambda reading: reading.tip_of(ELSEWHERE.incarnation)) is None
+        assert await log.read(lambda reading: reading.origin_count()) == 1
+        *_, last = await log_under_test.append_elsewhere([draft("a"), draft("b")])
+        assert await log.read(lambda reading: reading.tip_of(ELSEWHERE.incarnation)) == OriginTip(
+            ELSEWHERE, 2, last.digest, last.event.stamp
+        )
+        assert await log.read(lambda reading: reading.origin_count()) == 2
+
+    async def test_nothing_is_appended_while_peers_are_asked(self, log_under_test: LogUnderTest) -> None:
+        """Invariant 9: before its first append a node knows where it had ended; its old tail can be taken back."""
+        log, origin = log_under_test.log, log_under_test.origin
+        await append(log, draft("a"))
+        await log.write(lambda writing: writing.settle(Standing.ASKING), size=1)
+        with pytest.raises(Unavailable, match="asks"):
+            await append(log, draft("b"))
+        with pytest.raises(Unavailable, match="asks"):
+            await log.write(lambda writing: writing.append_many([draft("b")], 1), size=1)
+        await log_under_test.append_elsewhere([draft("b"), draft("c")], origin)
+        await log.write(lambda writing: writing.settle(Standing.CONTINUES), size=1)
+        (recorded,) = await append(log, draft("d"))
+        assert (recorded.event.origin, recorded.event.seq, recorded.offset) == (origin, 4, 4)
+        assert await log.read(lambda reading: reading.own()) == Own(origin, 4, Standing.CONTINUES)
+
+    async def test_where_not_all_peers_answered_a_new_incarnation_begins(
+        self, log_under_test: LogUnderTest
+    ) -> None:
+        """Invariant 9: its first event names where the old one ended; what is taken in meanwhile begins none."""
+        log, origin = log_under_test.log, log_under_test.origin
+        (old,) = await append(log, draft("a"))
+        await log.write(lambda writing: writing.settle(Standing.BEGINS), size=1)
+        await log_under_test.append_elsewhere([draft("x")])
+        assert (await log.read(lambda reading: reading.own())).standing is Standing.BEGINS
+        await append(log, draft("b"), draft("c"))
+        began, *written = (await every_event(log))[2:]
+        assert (began.event.type, began.event.replaces) == (ORIGIN_BEGAN, old.event.ref)
+        assert began.event.origin.node_id == origin.node_id
+        assert began.event.origin.incarnation != origin.incarnation
+        assert [(r.event.origin, r.event.seq, r.event.last_seq) for r in written] == [
+            (began.event.origin, 2, 3),
+            (began.event.origin, 3, 3),
+        ]
+        assert await log.read(lambda reading: reading.own()) == Own(began.event.origin, 3, Standing.CONTINUES)
+        covered = await log.read(lambda reading: reading.position())
+        assert set(covered.marks) == {r.event.origin.incarnation for r in await every_event(log)}
+
+    async def test_a_refused_write_begins_no_incarnation(self, log_under_test: LogUnderTest) -> None:
+        """What a function raises undoes the beginning as well, and the next write begins another."""
+        log = log_under_test.log
+        await append(log, draft("a"))
+        await log.write(lambda writing: writing.settle(Standing.BEGINS), size=1)
+
+        def refuse(writing: Writing[Any]) -> None:
+            writing.append([draft("b")])
+            raise NotFound("k")
+
+        outcomes = await asyncio.gather(
+            log.write(refuse, size=1), append(log, draft("c")), return_exceptions=True
+        )
+        assert isinstance(outcomes[0], NotFound)
+        events = [r.event for r in await every_event(log)]
+        assert [(e.type, e.seq) for e in events] == [("created", 1), (ORIGIN_BEGAN, 1), ("created", 2)]
+        assert len({e.origin for e in events}) == 2
+
+    async def test_held_writes_are_refused_with_the_reason(self, log_under_test: LogUnderTest) -> None:
+        """Until the hold is lifted; what other logs wrote is taken in all the same."""
+        log = log_under_test.log
+        await log.write(lambda writing: writing.hold_writes("the clock is ahead"), size=1)
+        with pytest.raises(Unavailable, match="the clock is ahead"):
+            await append(log, draft("a"))
+        await log_under_test.append_elsewhere([draft("b")])
+        await log.write(lambda writing: writing.hold_writes(None), size=1)
+        await append(log, draft("a"))
+        assert await log.read(lambda reading: reading.head()) == 2
+
+    async def test_the_latest_run_of_a_node_is_remembered(self, log_under_test: LogUnderTest) -> None:
+        """Of each node the last one that asked."""
+        log = log_under_test.log
+        assert await log.read(lambda reading: reading.fenced("node-b")) is None
+        for node_id, run in (("node-b", "1"), ("node-c", "2"), ("node-b", "3")):
+            await log.write(lambda writing: writing.fence(node_id, run), size=1)  # noqa: B023 - awaited here
+        assert [
+            await log.read(lambda reading: reading.fenced(node_id))  # noqa: B023 - awaited here
+            for node_id in ("node-b", "node-c", "node-d")
+        ] == ["3", "2", None]
 
 
 async def _two_origins(log_under_test: LogUnderTest) -> list[Recorded]:

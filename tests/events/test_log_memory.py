@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from oscd.events.event import Draft, Recorded
-from oscd.events.log import Reading, Writing
-from oscd.events.memory import MemoryLog, MemoryStore, MemoryWriting
-from tests.events.log_contract import ELSEWHERE, ORIGIN, LogContract, LogUnderTest, SteppedClock
+from oscd.events.event import Recorded
+from oscd.events.log import Reading
+from oscd.events.memory import MemoryLog, MemoryStore
+from tests.events.log_contract import ORIGIN, LogContract, LogUnderTest, SteppedClock
 
 
 class Noted:
@@ -38,15 +38,7 @@ def log_under_test() -> LogUnderTest:
     clock = SteppedClock()
     log = MemoryLog(origin=ORIGIN, projections=Noted(), clock=clock)
 
-    async def append_elsewhere(drafts: Sequence[Draft]) -> list[Recorded]:
-        def run(writing: Writing[MemoryStore]) -> list[Recorded]:
-            assert isinstance(writing, MemoryWriting)
-            other = MemoryWriting(writing._state, ELSEWHERE, Noted(), clock)
-            return list(other.append(drafts))
-
-        return await log.write(run, size=1)
-
-    return LogUnderTest(log, applied, append_elsewhere, clock)
+    return LogUnderTest(log, applied, clock)
 
 
 class TestMemoryLog(LogContract):

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from oscd.errors import NotFound, StartRefused, Unavailable
-from oscd.events.codec import genesis_digest
 from oscd.events.event import ORIGIN_BEGAN, Draft, EventRef, EventType, Recorded
 from oscd.events.log import Reading, Writing
 from oscd.events.sqlite import schema, transaction
@@ -25,10 +24,9 @@ from oscd.events.sqlite.claim import NodeClaim
 from oscd.events.sqlite.file import KeptOpen, LogFile, Room, WriteLock
 from oscd.events.sqlite.log import SqliteLog
 from oscd.events.sqlite.prepare import prepare
-from oscd.events.sqlite.transaction import SqliteReading, SqliteWriting
+from oscd.events.sqlite.reading import SqliteReading
 from oscd.events.sqlite.verify import verify_chain
 from tests.events.log_contract import (
-    ELSEWHERE,
     LogContract,
     LogUnderTest,
     SteppedClock,
@@ -65,7 +63,6 @@ def open_log(
     prepared = prepare(path, node_id="node-a", projections=Noted())
     log = SqliteLog(
         prepared.file,
-        origin=prepared.origin,
         projections=Noted(),
         clock=clock,
         room=room,
@@ -81,21 +78,7 @@ async def log_under_test(tmp_path: Path) -> AsyncIterator[LogUnderTest]:
     log = open_log(tmp_path / "log.db", clock)
     origin = await log.write(lambda writing: writing.origin, size=0)
 
-    def append_elsewhere(writing: Writing[sqlite3.Connection], drafts: Sequence[Draft]) -> list[Recorded]:
-        writing.store.execute(
-            "INSERT OR IGNORE INTO origins (node_id, incarnation, seq, digest, stamp) VALUES (?, ?, 0, ?, 0)",
-            (ELSEWHERE.node_id, ELSEWHERE.incarnation, genesis_digest(ELSEWHERE)),
-        )
-        other = SqliteWriting(writing.store, origin=ELSEWHERE, projections=Noted(), clock=clock)
-        return list(other.append(drafts))
-
-    yield LogUnderTest(
-        log,
-        applied,
-        lambda drafts: log.write(lambda writing: append_elsewhere(writing, drafts), size=1),
-        clock,
-        origin,
-    )
+    yield LogUnderTest(log, applied, clock, origin)
     await log.close()
 
 
@@ -163,7 +146,6 @@ async def test_each_commit_that_appended_is_told_before_its_answers(tmp_path: Pa
 
     log = SqliteLog(
         prepared.file,
-        origin=prepared.origin,
         projections=Noted(),
         clock=SteppedClock(),
         committed=committed,
@@ -196,7 +178,7 @@ async def test_nothing_is_acknowledged_without_the_files_beside(tmp_path: Path, 
     """While the write-ahead log or its index is not the one all workers share, no write is acknowledged."""
     prepared = prepare(tmp_path / "log.db", node_id="node-a", projections=Noted())
     kept = KeptOpen(prepared.file)
-    log = SqliteLog(kept.file, origin=prepared.origin, projections=Noted(), clock=SteppedClock())
+    log = SqliteLog(kept.file, projections=Noted(), clock=SteppedClock())
     log.start()
     await append(log, draft("before"))
     beside, away = Path(f"{log.file.path}{suffix}"), tmp_path / "away"
@@ -230,7 +212,7 @@ async def test_a_removed_lock_file_stops_writes(tmp_path: Path) -> None:
     """While the lock file is not the one all workers share, nothing is written under another."""
     prepared = prepare(tmp_path / "log.db", node_id="node-a", projections=Noted())
     kept = KeptOpen(prepared.file)
-    log = SqliteLog(kept.file, origin=prepared.origin, projections=Noted(), clock=SteppedClock())
+    log = SqliteLog(kept.file, projections=Noted(), clock=SteppedClock())
     log.start()
     log.file.lock_path.unlink()
     with pytest.raises(Unavailable, match="moved, deleted or replaced"):
@@ -510,11 +492,11 @@ async def test_a_new_origin_names_where_the_old_one_ended(tmp_path: Path) -> Non
     ]
 
 
-def write_back_to_back(file: LogFile, origin: Any, barrier: Any, stop_at: int, result: Any) -> None:  # noqa: ANN401
+def write_back_to_back(file: LogFile, barrier: Any, stop_at: int, result: Any) -> None:  # noqa: ANN401
     """One process of the fairness test: commit as fast as it can until the log has `stop_at` events."""
 
     async def run() -> int:
-        log = SqliteLog(file, origin=origin, projections=Noted(), clock=SteppedClock())
+        log = SqliteLog(file, projections=Noted(), clock=SteppedClock())
         log.start()
         barrier.wait(60)
         mine = 0
@@ -532,9 +514,7 @@ def test_processes_share_the_log_fairly(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     barrier, result = context.Barrier(4), context.Queue()
     processes = [
-        context.Process(
-            target=write_back_to_back, args=(prepared.file, prepared.origin, barrier, 2000, result)
-        )
+        context.Process(target=write_back_to_back, args=(prepared.file, barrier, 2000, result))
         for _ in range(4)
     ]
     for process in processes:

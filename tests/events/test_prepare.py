@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from oscd.cli.main import commands
 from oscd.events.sqlite import schema
 from oscd.events.sqlite.prepare import prepare
-from oscd.events.sqlite.transaction import SqliteReading, SqliteWriting
+from oscd.events.sqlite.reading import SqliteReading
+from oscd.events.sqlite.transaction import SqliteWriting
 from oscd.projections.sqlite import VERSION, SqliteProjections
 from tests.projections.history import Step, run, run_more
 from tests.snapshots.logs import events_of, tables_of

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
-from oscd.events.event import Body, Draft, EventType, Origin
+from oscd.events.event import Body, Draft, EventType
 from oscd.events.log import Writing
 from oscd.events.sqlite.file import LogFile
 from oscd.events.sqlite.log import SqliteLog
@@ -32,7 +32,7 @@ def test_every_process_gets_its_share_of_the_commits(tmp_path: Path) -> None:
     begin, stop = _SPAWN.Event(), _SPAWN.Event()
     pipes = [_SPAWN.Pipe(duplex=False) for _ in range(PROCESSES)]
     processes = [
-        _SPAWN.Process(target=_write_on, args=(prepared.file, prepared.origin, name, begin, stop, sender))
+        _SPAWN.Process(target=_write_on, args=(prepared.file, name, begin, stop, sender))
         for name, (_, sender) in enumerate(pipes)
     ]
     for process in processes:
@@ -40,9 +40,7 @@ def test_every_process_gets_its_share_of_the_commits(tmp_path: Path) -> None:
     try:
         received(receiver for receiver, _ in pipes)
         begin.set()
-        reading = SqliteLog(
-            prepared.file, origin=prepared.origin, projections=SqliteProjections(), clock=time.time_ns
-        )
+        reading = SqliteLog(prepared.file, projections=SqliteProjections(), clock=time.time_ns)
         asyncio.run(_until(reading, COMMITS))
         stop.set()
         commits = received(receiver for receiver, _ in pipes)
@@ -77,18 +75,12 @@ async def _until(log: SqliteLog, offset: int) -> None:
         await log.close()
 
 
-def _write_on(
-    file: LogFile, origin: Origin, name: int, begin: Event, stop: Event, sender: Connection
-) -> None:
-    asyncio.run(_write(file, origin, name, begin, stop, sender))
+def _write_on(file: LogFile, name: int, begin: Event, stop: Event, sender: Connection) -> None:
+    asyncio.run(_write(file, name, begin, stop, sender))
 
 
-async def _write(
-    file: LogFile, origin: Origin, name: int, begin: Event, stop: Event, sender: Connection
-) -> None:
-    log = SqliteLog(
-        file, origin=origin, projections=SqliteProjections(), clock=lambda: time.time_ns() // 1000
-    )
+async def _write(file: LogFile, name: int, begin: Event, stop: Event, sender: Connection) -> None:
+    log = SqliteLog(file, projections=SqliteProjections(), clock=lambda: time.time_ns() // 1000)
     log.start()
     commits = 0
 

@@ -18,7 +18,8 @@ from oscd.events.sqlite import schema
 from oscd.events.sqlite.claim import NodeClaim
 from oscd.events.sqlite.file import Room
 from oscd.events.sqlite.prepare import note_salt, prepare
-from oscd.events.sqlite.transaction import SqliteReading, SqliteWriting
+from oscd.events.sqlite.reading import SqliteReading
+from oscd.events.sqlite.transaction import SqliteWriting
 from oscd.events.sqlite.verify import verify_chain
 from oscd.legacy.errors import ImportRefused
 from oscd.legacy.fit import Choices, Destination, read_salt, require_acceptable

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from oscd.events.event import Event, EventType, Origin, Recorded
 from oscd.events.log import scan
 from oscd.events.sqlite.prepare import reproject
-from oscd.events.sqlite.transaction import SqliteReading
+from oscd.events.sqlite.reading import SqliteReading
 from oscd.projections import sqlite as projections
 from oscd.projections.sqlite import TABLES, SqliteProjections, Totals
 from tests.projections.history import Step, log_with, recorded_events, renumbered, steps

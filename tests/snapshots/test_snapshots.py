@@ -24,7 +24,8 @@ from oscd.events.salt import load_salt, salt_digest
 from oscd.events.sqlite import schema
 from oscd.events.sqlite.fingerprint import fingerprint_at
 from oscd.events.sqlite.prepare import prepare
-from oscd.events.sqlite.transaction import SqliteReading, SqliteWriting
+from oscd.events.sqlite.reading import SqliteReading
+from oscd.events.sqlite.transaction import SqliteWriting
 from oscd.events.sqlite.verify import verify_chain
 from oscd.feed.place import NoPlace, Place, place_of
 from oscd.moment import Moment, MomentUnknown, cut_at

@@ -262,7 +262,6 @@ async def opened_site(directory: Path, options: Options = Options()) -> AsyncIte
     bell = Bell()
     log = SqliteLog(
         prepared.file,
-        origin=prepared.origin,
         projections=projections,
         clock=lambda: next(ticks),
         committed=lambda _events, _seconds: bell.ring(),

@@ -19,7 +19,7 @@ from typing import Final
 
 from oscd.errors import OscdError
 from oscd.events.event import Origin
-from oscd.events.sqlite.transaction import SqliteReading
+from oscd.events.sqlite.reading import SqliteReading
 
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _SAME: Final = str.maketrans({"O": "0", "I": "1", "L": "1", "-": None})

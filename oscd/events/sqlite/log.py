@@ -13,14 +13,14 @@ from functools import partial
 from typing import TypeVar
 
 from oscd.errors import Unavailable
-from oscd.events.event import Origin
 from oscd.events.log import MicrosecondClock, Projections, Reading, Writing
 from oscd.events.sqlite.batch import BEGIN_SECONDS, Batcher, Job
 from oscd.events.sqlite.checkpoint import checkpoint
 from oscd.events.sqlite.faults import CommitFailed, finish, needs_reopen, translated
 from oscd.events.sqlite.file import LogFile, Room, WriteLock
+from oscd.events.sqlite.reading import SqliteReading
 from oscd.events.sqlite.thread import ConnectionThread
-from oscd.events.sqlite.transaction import SqliteReading, SqliteWriting
+from oscd.events.sqlite.transaction import SqliteWriting
 
 Result = TypeVar("Result")
 
@@ -30,7 +30,6 @@ class SqliteLog:
 
     Args:
         file: The file, made by `prepare`.
-        origin: Whose events this node appends.
         projections: What every appended event is applied to.
         clock: µs since 1970.
         room: How far the log may grow.
@@ -43,7 +42,6 @@ class SqliteLog:
         self,
         file: LogFile,
         *,
-        origin: Origin,
         projections: Projections[sqlite3.Connection],
         clock: MicrosecondClock,
         room: Room | None = None,
@@ -52,7 +50,7 @@ class SqliteLog:
     ) -> None:
         self.file = file
         self._committed = committed
-        self._begin = partial(SqliteWriting, origin=origin, projections=projections, clock=clock)
+        self._begin = partial(SqliteWriting, projections=projections, clock=clock)
         self._room = room if room is not None else Room()
         self._lock = WriteLock(file.lock_path)
         self._writer = ConnectionThread(file.connect, self._close_locked)
@@ -189,7 +187,7 @@ def _run_alone(job: Job, writing: SqliteWriting) -> None:
         connection.execute("ROLLBACK")
         # Always committed, as a batch is: were there no transaction, as a full disk has ended it, that must fail.
         connection.execute("BEGIN")
-        writing.tip = tip
+        writing.rewind(tip)
         job.error = translated(error)
 
 
@@ -208,7 +206,7 @@ def _run_command(job: Job, writing: SqliteWriting) -> None:
         if not connection.in_transaction:
             raise
         connection.execute("ROLLBACK TO command")
-        writing.tip = tip
+        writing.rewind(tip)
         job.error = translated(error)
     connection.execute("RELEASE command")
 

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Final
 
 from oscd.errors import StartRefused, Unavailable
+from oscd.events.sqlite import own, schema
 from oscd.events.sqlite.claim import Claimed, NodeClaim, served_file
 from oscd.events.sqlite.faults import finish
 from oscd.events.sqlite.file import LogFile, WriteLock, inode_of
+from oscd.events.standing import Standing
 
 SETTLE_SECONDS: Final = 5.0
 """How long a node that is just starting or stopping is waited for."""
@@ -62,8 +64,10 @@ def _settled(path: Path, held: ExitStack, give_up_at: float) -> sqlite3.Connecti
         is_last = time.monotonic() >= give_up_at
         with ExitStack() as attempt:
             try:
-                file = _held_file(path, attempt)
+                file, is_ours = _held_file(path, attempt)
                 connection = None if file is None else attempt.enter_context(one_transaction(file))
+                if connection is not None and is_ours:
+                    _settle_unasked(connection)
             except Unavailable:
                 # Perhaps the node has stopped between the two; nothing was written yet.
                 if is_last:
@@ -80,14 +84,23 @@ def _settled(path: Path, held: ExitStack, give_up_at: float) -> sqlite3.Connecti
         time.sleep(_POLL_SECONDS)
 
 
-def _held_file(path: Path, held: ExitStack) -> LogFile | None:
-    """The files to write to: ours as long as `held` is, or those a node serves; None where it is in between."""
+def _settle_unasked(connection: sqlite3.Connection) -> None:
+    """Have a log of a cluster begin a new incarnation, as nobody asks its peers where it ended (invariant 9)."""
+    if schema.layout(connection) and schema.read_meta(connection, "clustered"):
+        own.write_standing(connection, Standing.BEGINS)
+
+
+def _held_file(path: Path, held: ExitStack) -> tuple[LogFile | None, bool]:
+    """The files to write to, and whether they are ours as long as `held` is, or a node serves from them.
+
+    No files where it is in between.
+    """
     inode = inode_of(path)
     if inode is None:
         raise StartRefused(f"OSC_DATABASE_PATH={path}: there is no such file.")
     try:
         claim = NodeClaim(path)
     except Claimed:
-        return served_file(path)
+        return served_file(path), False
     held.callback(claim.release)
-    return LogFile(path, inode)
+    return LogFile(path, inode), True

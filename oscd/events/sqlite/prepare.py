@@ -12,15 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from oscd.errors import StartRefused, Unavailable
-from oscd.events.cipher import EVENT_ID_BYTES
-from oscd.events.event import Origin, origin_began
+from oscd.events.event import EVENT_ID_BYTES, Origin, origin_began
 from oscd.events.log import Projections, scan
 from oscd.events.salt import sync_directory
-from oscd.events.sqlite import schema
+from oscd.events.sqlite import own, schema
 from oscd.events.sqlite.faults import CommitFailed
 from oscd.events.sqlite.file import KeptOpen, LogFile, WriteLock, configure, inode_of
 from oscd.events.sqlite.outside import one_transaction
-from oscd.events.sqlite.transaction import SqliteReading, SqliteWriting
+from oscd.events.sqlite.reading import SqliteReading
+from oscd.events.sqlite.transaction import SqliteWriting
+from oscd.events.standing import Standing
 from oscd.times import microseconds_now
 
 Progress = Callable[[int], None]
@@ -41,22 +42,29 @@ class PreparedLog:
     is_empty: bool
 
 
-def prepare(path: Path, *, node_id: str, projections: Projections[sqlite3.Connection]) -> PreparedLog:
+def prepare(
+    path: Path, *, node_id: str, projections: Projections[sqlite3.Connection], asks: bool = False
+) -> PreparedLog:
     """Make the log where there is none, bring its layout up to date, and find this node's origin.
 
     The caller holds the `NodeClaim`.
+
+    Args:
+        asks: Whether there are peers to ask where this node's origin ended, before anything is appended to it.
 
     Raises:
         StartRefused: The file is not a log this version can serve from, or cannot be written.
     """
     try:
-        return _prepare(path, node_id, projections)
+        return _prepare(path, node_id, projections, asks)
     except (sqlite3.Error, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise StartRefused(f"OSC_DATABASE_PATH: the log cannot be used: {reason}.") from error
 
 
-def _prepare(path: Path, node_id: str, projections: Projections[sqlite3.Connection]) -> PreparedLog:
+def _prepare(
+    path: Path, node_id: str, projections: Projections[sqlite3.Connection], asks: bool
+) -> PreparedLog:
     _refuse_foreign_file(path)
     is_new = inode_of(path) is None
     connection = sqlite3.connect(path, isolation_level=None)
@@ -71,7 +79,7 @@ def _prepare(path: Path, node_id: str, projections: Projections[sqlite3.Connecti
             schema.migrate(connection)
             if schema.read_meta(connection, "projections") != projections.version:
                 reproject(connection, projections)
-            origin = _own_origin(connection, node_id, projections)
+            origin = _own_origin(connection, node_id, projections, asks)
             connection.execute("COMMIT")
             if is_new:
                 sync_directory(path.parent)
@@ -87,15 +95,21 @@ def _prepare(path: Path, node_id: str, projections: Projections[sqlite3.Connecti
 
 
 def _own_origin(
-    connection: sqlite3.Connection, node_id: str, projections: Projections[sqlite3.Connection]
+    connection: sqlite3.Connection, node_id: str, projections: Projections[sqlite3.Connection], asks: bool
 ) -> Origin:
     """The origin this node appends to; a new incarnation where it has none, was renamed or restored.
 
     One that follows another begins with an event that says where that one ended (invariant 9).
     """
+    own.hold_writes(connection, None)
+    schema.write_meta(connection, "clustered", int(asks))
     origin = schema.own_origin(connection)
     if origin is not None and origin.node_id == node_id:
+        # Where nobody has seen an event of it, there is nothing to ask for.
+        is_sure = not asks or own.read_own(connection).seq == 0
+        own.write_standing(connection, Standing.CONTINUES if is_sure else Standing.ASKING)
         return origin
+    own.write_standing(connection, Standing.CONTINUES)
     ended = schema.ended_origin(connection)
     origin = schema.begin_own_origin(connection, node_id)
     if ended is not None:

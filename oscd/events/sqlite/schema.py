@@ -158,8 +158,15 @@ def begin_own_origin(connection: sqlite3.Connection, node_id: str) -> Origin:
 def new_origin(connection: sqlite3.Connection, node_id: str) -> Origin:
     """Begin an incarnation of `node_id` that no log has seen."""
     origin = Origin(node_id, secrets.token_hex(8))
-    connection.execute(
+    note_origin(connection, origin)
+    return origin
+
+
+def note_origin(connection: sqlite3.Connection, origin: Origin) -> int:
+    """Know an origin of which no event is here yet; gives the id of its row."""
+    row_id = connection.execute(
         "INSERT INTO origins (node_id, incarnation, seq, digest, stamp) VALUES (?, ?, 0, ?, 0)",
         (origin.node_id, origin.incarnation, genesis_digest(origin)),
-    )
-    return origin
+    ).lastrowid
+    assert row_id is not None
+    return row_id

@@ -1,30 +1,38 @@
-"""Owns the SQL of the log: reading events, and appending them inside a transaction somebody else opened.
+"""Owns the SQL of appending: own events and those of other logs, inside a transaction somebody else opened.
 
 Must not begin, commit or lock (the writer does), nor touch a projection's table.
 """
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
 
+from oscd.errors import Unavailable
 from oscd.events import codec
-from oscd.events.cut import Cut
-from oscd.events.event import Body, Change, Draft, Event, Origin, Recorded, life_number
-from oscd.events.log import Found, MicrosecondClock, Projections
+from oscd.events.event import (
+    EVENT_ID_BYTES,
+    Body,
+    Draft,
+    Event,
+    EventRef,
+    Origin,
+    Recorded,
+    life_number,
+    origin_began,
+)
+from oscd.events.foreign import Foreign
+from oscd.events.log import MicrosecondClock, Projections
 from oscd.events.position import Mark, Position, mark
-from oscd.events.sqlite import cuts
-from oscd.events.sqlite.schema import read_meta, write_meta
+from oscd.events.sqlite import own, schema
+from oscd.events.sqlite.reading import SqliteReading
+from oscd.events.standing import Standing
 
-# A page of events ends past this many bytes of bodies, whatever number was asked for.
-MAX_PAGE_BYTES = 4 * 1024 * 1024
 # Events of one write that are in memory at a time, and reach the projections together.
 APPEND_PAGE = 500
-
-_EVENT = '"offset", header, body, events.digest, previous, entry_id'
 
 # The index delivers an entry's events by stamp; only where two origins stamped the same microsecond is there
 # anything left to sort, and then the origin's name decides, as `Event.precedence` does.
@@ -35,123 +43,19 @@ _FROM_WINNER = (
 )
 
 
-class SqliteReading:
-    """A view of the log on one connection; see `oscd.events.log.Reading`."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self.store = connection
-
-    def head(self) -> int:
-        """Offset of the last event, 0 in an empty log."""
-        (head,) = self.store.execute('SELECT max("offset") FROM events').fetchone()
-        return int(head or 0)
-
-    def position(self) -> Position:
-        """Where a reader of everything stands."""
-        rows = self.store.execute("SELECT incarnation, seq, digest FROM origins WHERE seq > 0")
-        return Position({incarnation: mark(seq, digest) for incarnation, seq, digest in rows})
-
-    def find(self, incarnation: str, seq: int) -> Found | None:
-        """Where the `seq`-th event of an origin stands; None where this log has not got it."""
-        row = self.store.execute(
-            'SELECT e."offset", e.digest FROM origins o JOIN events e ON e.origin = o.id AND e.seq = ?'
-            " WHERE o.incarnation = ?",
-            (seq, incarnation),
-        ).fetchone()
-        return None if row is None else Found(*row)
-
-    def events(self, after: int, limit: int) -> Sequence[Recorded]:
-        """The events with `offset > after`, in order, at most `limit` of them; fewer where they are large."""
-        events: list[Recorded] = []
-        size = 0
-        for row in self.store.execute(
-            f'SELECT {_EVENT} FROM events WHERE "offset" > ? ORDER BY "offset" LIMIT ?', (after, limit)
-        ):
-            events.append(_recorded(row))
-            size += len(row[2] or b"")
-            if size >= MAX_PAGE_BYTES:
-                break
-        return events
-
-    def changes(self, after: int, limit: int) -> Sequence[Change]:
-        """The events with `offset > after`, in order, at most `limit` of them, each with the one it met."""
-        rows = self.store.execute(
-            'SELECT e."offset", e.header, e.digest, met.header FROM events e'
-            ' LEFT JOIN events met ON met."offset" = e.previous'
-            ' WHERE e."offset" > ? ORDER BY e."offset" LIMIT ?',
-            (after, limit),
-        )
-        return [
-            Change(
-                offset, codec.decode_header(header), digest, None if met is None else codec.decode_header(met)
-            )
-            for offset, header, digest, met in rows
-        ]
-
-    def met(self, environment: str, key: str, before: int, ahead: Mapping[str, int]) -> Event | None:
-        """The greatest-stamped event of an entry among those a reader has been told."""
-        rows = self.store.execute(
-            'SELECT "offset", events.seq, incarnation, header FROM events JOIN origins ON origins.id = events.origin'
-            " WHERE environment = ? AND key = ? ORDER BY events.stamp DESC, node_id DESC, incarnation DESC",
-            (environment, key),
-        )
-        for offset, seq, incarnation, header in rows:
-            if offset < before or seq <= ahead.get(incarnation, 0):
-                return codec.decode_header(header)
-        return None
-
-    def event_at(self, offset: int) -> Recorded | None:
-        """The event at `offset`."""
-        row = self.store.execute(f'SELECT {_EVENT} FROM events WHERE "offset" = ?', (offset,)).fetchone()
-        return None if row is None else _recorded(row)
-
-    def body_at(self, offset: int, *, at_most: int | None = None) -> Body | None:
-        """The body of the event at `offset`; None where it is not there, or has more than `at_most` bytes."""
-        # length() reads the row's header only, so a body that is too large is not read at all.
-        row = self.store.execute(
-            "SELECT CASE WHEN :most IS NULL OR length(body) <= :most THEN body END FROM events"
-            ' WHERE "offset" = :offset',
-            {"offset": offset, "most": at_most},
-        ).fetchone()
-        return None if row is None or row[0] is None else codec.decode_body(row[0])
-
-    def winner(self, environment: str, key: str, cut: Cut) -> Recorded | None:
-        """The greatest-stamped event of an entry among those the cut covers."""
-        row = self.store.execute(
-            *cuts.of_entry(self.store, _EVENT, environment, key, cut, limit=1)
-        ).fetchone()
-        return None if row is None else _recorded(row)
-
-    def versions(
-        self, environment: str, key: str, cut: Cut, before: Event | None, limit: int
-    ) -> Sequence[tuple[int, Event]]:
-        """The events of an entry that the cut covers with their offsets, the greatest-stamped first."""
-        rows = self.store.execute(
-            *cuts.of_entry(self.store, '"offset", header', environment, key, cut, limit=limit, before=before)
-        )
-        return [(offset, codec.decode_header(header)) for offset, header in rows]
-
-    def cut_at_head(self) -> Cut:
-        """What covers every event of this log."""
-        return cuts.at_head(self.store)
-
-    def cut_of(self, position: Position) -> Cut | None:
-        """What a position covers; None where this log does not hold all of it, or it stands within a write."""
-        return cuts.of_position(self.store, position)
-
-    def cut_upto(self, stamp: int) -> Cut:
-        """What covers the events stamped up to then, without a write whose last event is stamped later."""
-        return cuts.upto(self.store, stamp)
-
-    def cut_naming(self, event: Event) -> Cut:
-        """What covers an event, the rest of its write, and what stands before it in precedence."""
-        return cuts.naming(self.store, event)
-
-
 @dataclass(frozen=True, slots=True)
 class Tip:
-    """Where an append continues: this log's head, and the end of the origin it appends to."""
+    """Where an append continues: this log's head, and the end of the origin it appends to.
 
+    Attributes:
+        origin_id: Of the origin's row.
+        standing: Whether it may be appended to.
+        greatest_stamp: Of any origin's events.
+    """
+
+    origin: Origin
+    origin_id: int
+    standing: Standing
     offset: int
     seq: int
     digest: bytes
@@ -160,37 +64,70 @@ class Tip:
     last_entry_id: int
 
 
+@dataclass(slots=True)
+class _End:
+    """Where another origin ends, while events of it are taken in."""
+
+    row_id: int
+    seq: int
+    digest: bytes
+    stamp: int
+
+
 class SqliteWriting(SqliteReading):
     """A view that appends to one origin; see `oscd.events.log.Writing`. Lives for one transaction.
 
+    Args:
+        origin: Whose events it appends; None: the log's own, as its standing allows.
+
     Attributes:
-        tip: What the next append continues from. Whoever rolls a savepoint back puts the older tip back.
+        tip: What the next append continues from.
     """
 
     def __init__(
         self,
         connection: sqlite3.Connection,
         *,
-        origin: Origin,
         projections: Projections[sqlite3.Connection],
         clock: MicrosecondClock,
+        origin: Origin | None = None,
     ) -> None:
         super().__init__(connection)
-        self.origin = origin
         self._projections = projections
         self._clock = clock
         self._other_marks: dict[str, Mark] | None = None
         row = connection.execute(
-            "SELECT id, seq, digest, stamp, (SELECT max(stamp) FROM origins) FROM origins WHERE incarnation = ?",
-            (origin.incarnation,),
+            "SELECT id, node_id, incarnation, seq, digest, stamp, (SELECT max(stamp) FROM origins) FROM origins"
+            " WHERE incarnation = :incarnation"
+            " OR (:incarnation IS NULL AND id = (SELECT value FROM meta WHERE name = 'own_origin'))",
+            {"incarnation": None if origin is None else origin.incarnation},
         ).fetchone()
-        self._origin_id: int = row[0]
-        last_entry_id = read_meta(connection, "last_entry_id")
-        self.tip = Tip(self.head(), row[1], row[2], row[3], row[4], int(last_entry_id or 0))
+        last_entry_id = schema.read_meta(connection, "last_entry_id")
+        self.tip = Tip(
+            origin=Origin(row[1], row[2]),
+            origin_id=row[0],
+            standing=own.read_standing(connection) if origin is None else Standing.CONTINUES,
+            offset=self.head(),
+            seq=row[3],
+            digest=row[4],
+            origin_stamp=row[5],
+            greatest_stamp=row[6],
+            last_entry_id=int(last_entry_id or 0),
+        )
+
+    @property
+    def origin(self) -> Origin:
+        """The origin whose events this log writes itself."""
+        return self.tip.origin
+
+    def rewind(self, tip: Tip) -> None:
+        """Go back to an older tip, as the savepoint it was taken in was rolled back."""
+        self.tip = tip
+        self._other_marks = None
 
     def position(self) -> Position:
         """Where a reader of everything stands, what was appended so far included."""
-        # Only this transaction writes, and only to its own origin: the others are read once.
+        # Only this transaction writes, and seldom to another origin than its own: the others are read once.
         if self._other_marks is None:
             marks = dict(super().position().marks)
             marks.pop(self.origin.incarnation, None)
@@ -200,7 +137,12 @@ class SqliteWriting(SqliteReading):
         return Position({**self._other_marks, self.origin.incarnation: mark(self.tip.seq, self.tip.digest)})
 
     def append(self, drafts: Sequence[Draft]) -> Sequence[Recorded]:
-        """Append the events of one write, in order, and apply each to the projections."""
+        """Append the events of one write, in order, and apply each to the projections.
+
+        Raises:
+            Unavailable: Writes are held, or it is not known yet where this log's origin ended.
+        """
+        self._require_may_append()
         before = self.tip
         recorded = self._append_page(drafts, before.seq + len(drafts))
         self._note_tip(before)
@@ -211,7 +153,9 @@ class SqliteWriting(SqliteReading):
 
         Raises:
             ValueError: There are not `count` of them.
+            Unavailable: As `append`.
         """
+        self._require_may_append()
         before = self.tip
         coming = iter(drafts)
         while page := list(islice(coming, APPEND_PAGE)):
@@ -220,18 +164,85 @@ class SqliteWriting(SqliteReading):
             raise ValueError(f"{self.tip.seq - before.seq} drafts were given for a write of {count}")
         self._note_tip(before)
 
+    def ingest(self, events: Iterable[Foreign]) -> int:
+        """Take in whole writes that other logs wrote first; a page of them in memory.
+
+        Raises:
+            ValueError: One is not the next of its origin here; nothing may be committed then.
+        """
+        before = self.tip
+        ends: dict[str, _End] = {}
+        coming = iter(events)
+        while page := list(islice(coming, APPEND_PAGE)):
+            recorded = [self._ingest_one(foreign, ends) for foreign in page]
+            self._projections.apply_all(self.store, recorded)
+        for end in ends.values():
+            self._note_end(end)
+        self._note_last_entry_id(before)
+        self._other_marks = None
+        return self.tip.offset - before.offset
+
+    def settle(self, standing: Standing) -> None:
+        """Say whether this log may append to its origin."""
+        own.write_standing(self.store, standing)
+        self.tip = replace(self.tip, standing=standing)
+
+    def fence(self, node_id: str, run: str) -> None:
+        """Note the latest run of a node that asks where its log ended.
+
+        Raises:
+            Unavailable: The log remembers as many nodes as it may.
+        """
+        own.fence(self.store, node_id, run)
+
+    def hold_writes(self, reason: str | None) -> None:
+        """Refuse appends with that reason until it is None again."""
+        own.hold_writes(self.store, reason)
+
+    def _require_may_append(self) -> None:
+        if (reason := own.writes_held(self.store)) is not None:
+            raise Unavailable(reason)
+        if self.tip.standing is Standing.ASKING:
+            raise Unavailable("This node has just started and asks its peers where its log ended.")
+        if self.tip.standing is Standing.BEGINS:
+            self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Begin a new incarnation that follows the one so far (invariant 9)."""
+        ended = EventRef(self.origin, self.tip.seq)
+        origin = schema.begin_own_origin(self.store, self.origin.node_id)
+        (row_id,) = self.store.execute(
+            "SELECT id FROM origins WHERE incarnation = ?", (origin.incarnation,)
+        ).fetchone()
+        digest = codec.genesis_digest(origin)
+        self.settle(Standing.CONTINUES)
+        self.tip = before = replace(
+            self.tip, origin=origin, origin_id=row_id, seq=0, digest=digest, origin_stamp=0
+        )
+        self._other_marks = None
+        if ended.seq:
+            self._append_page([origin_began(ended, secrets.token_bytes(EVENT_ID_BYTES))], 1)
+            self._note_tip(before)
+
     def _append_page(self, drafts: Sequence[Draft], last_seq: int) -> list[Recorded]:
         recorded = [self._append_one(draft, last_seq) for draft in drafts]
         self._projections.apply_all(self.store, recorded)
         return recorded
 
     def _note_tip(self, before: Tip) -> None:
+        tip = self.tip
+        self._note_end(_End(tip.origin_id, tip.seq, tip.digest, tip.origin_stamp))
+        self._note_last_entry_id(before)
+
+    def _note_end(self, end: _End) -> None:
         self.store.execute(
             "UPDATE origins SET seq = ?, digest = ?, stamp = ? WHERE id = ?",
-            (self.tip.seq, self.tip.digest, self.tip.origin_stamp, self._origin_id),
+            (end.seq, end.digest, end.stamp, end.row_id),
         )
+
+    def _note_last_entry_id(self, before: Tip) -> None:
         if self.tip.last_entry_id != before.last_entry_id:
-            write_meta(self.store, "last_entry_id", self.tip.last_entry_id)
+            schema.write_meta(self.store, "last_entry_id", self.tip.last_entry_id)
 
     def _append_one(self, draft: Draft, last_seq: int) -> Recorded:
         tip = self.tip
@@ -245,25 +256,62 @@ class SqliteWriting(SqliteReading):
             body=body,
         )
         header = codec.encode_header(event)
-        previous, previous_id = self._met(event)
-        recorded = Recorded(
-            offset=tip.offset + 1,
-            event=event,
-            digest=codec.chain_digest(tip.digest, header),
-            body=draft.body,
-            previous=previous,
-            entry_id=life_number(draft, previous_id, tip.last_entry_id),
-        )
-        self._insert(recorded, header, body)
-        self.tip = Tip(
-            offset=recorded.offset,
-            seq=event.seq,
-            digest=recorded.digest,
-            origin_stamp=event.stamp,
-            greatest_stamp=max(tip.greatest_stamp, event.stamp),
-            last_entry_id=max(tip.last_entry_id, recorded.entry_id or 0),
+        digest = codec.chain_digest(tip.digest, header)
+        recorded = self._recorded(event, digest, draft.body, draft.entry_id)
+        self._insert(recorded, tip.origin_id, header, body)
+        self.tip = replace(
+            self._past(recorded), seq=event.seq, digest=recorded.digest, origin_stamp=event.stamp
         )
         return recorded
+
+    def _ingest_one(self, foreign: Foreign, ends: dict[str, _End]) -> Recorded:
+        event = foreign.event
+        end = ends.get(event.origin.incarnation)
+        if end is None:
+            end = ends[event.origin.incarnation] = self._end_of(event.origin)
+        if event.seq != end.seq + 1 or event.stamp <= end.stamp:
+            raise ValueError(f"event {event.seq} is taken in after event {end.seq} of its origin")
+        # What a projection makes of an event is in its header; the body is read where somebody asks for it.
+        recorded = self._recorded(event, foreign.digest, None, None)
+        self._insert(recorded, end.row_id, foreign.header, foreign.body)
+        end.seq, end.digest, end.stamp = event.seq, foreign.digest, event.stamp
+        self.tip = self._past(recorded)
+        if end.row_id == self.tip.origin_id:
+            self.tip = replace(self.tip, seq=end.seq, digest=end.digest, origin_stamp=end.stamp)
+        return recorded
+
+    def _end_of(self, origin: Origin) -> _End:
+        row = self.store.execute(
+            "SELECT id, seq, digest, stamp, node_id FROM origins WHERE incarnation = ?", (origin.incarnation,)
+        ).fetchone()
+        if row is None:
+            row_id = schema.note_origin(self.store, origin)
+            return _End(row_id, 0, codec.genesis_digest(origin), 0)
+        if row[4] != origin.node_id:
+            raise ValueError("an incarnation is known under the name of another node")
+        return _End(*row[:4])
+
+    def _recorded(self, event: Event, digest: bytes, body: Body | None, wanted_id: int | None) -> Recorded:
+        """The event as the next one of this log."""
+        previous, previous_id = self._met(event)
+        return Recorded(
+            offset=self.tip.offset + 1,
+            event=event,
+            digest=digest,
+            body=body,
+            previous=previous,
+            entry_id=life_number(event.type, previous_id, self.tip.last_entry_id, wanted_id),
+        )
+
+    def _past(self, recorded: Recorded) -> Tip:
+        """The tip after an event of any origin."""
+        tip = self.tip
+        return replace(
+            tip,
+            offset=recorded.offset,
+            greatest_stamp=max(tip.greatest_stamp, recorded.event.stamp),
+            last_entry_id=max(tip.last_entry_id, recorded.entry_id or 0),
+        )
 
     def _met(self, event: Event) -> tuple[int | None, int | None]:
         """Offset and entry id of the entry's winner so far."""
@@ -279,14 +327,14 @@ class SqliteWriting(SqliteReading):
             return max(imported, self.tip.origin_stamp + 1)
         return max(self._clock(), self.tip.greatest_stamp + 1)
 
-    def _insert(self, recorded: Recorded, header: bytes, body: bytes) -> None:
+    def _insert(self, recorded: Recorded, origin_id: int, header: bytes, body: bytes | None) -> None:
         event = recorded.event
         self.store.execute(
             'INSERT INTO events ("offset", origin, seq, stamp, environment, key, previous, entry_id, digest,'
             " header, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 recorded.offset,
-                self._origin_id,
+                origin_id,
                 event.seq,
                 event.stamp,
                 event.environment,
@@ -298,15 +346,3 @@ class SqliteWriting(SqliteReading):
                 body,
             ),
         )
-
-
-def _recorded(row: tuple[Any, ...]) -> Recorded:
-    offset, header, body, digest, previous, entry_id = row
-    return Recorded(
-        offset=offset,
-        event=codec.decode_header(header),
-        digest=digest,
-        body=None if body is None else codec.decode_body(body),
-        previous=previous,
-        entry_id=entry_id,
-    )

@@ -8,15 +8,21 @@ file alone, but against a fingerprint that somebody wrote down (`fingerprint.py`
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from oscd.errors import LogCorrupt
 from oscd.events import codec
 from oscd.events.event import Event, EventType, Origin
 from oscd.events.sqlite import schema
+from oscd.events.sqlite.reading import SqliteReading
 from oscd.events.sqlite.stored import StoredEvent, stored_events, stored_origins
-from oscd.events.sqlite.transaction import SqliteReading
+from oscd.events.standing import Standing
+
+_KNOWN_META: Mapping[str, frozenset[object]] = {
+    "standing": frozenset(standing.value for standing in Standing),
+    "clustered": frozenset({0, 1}),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +163,9 @@ def _meta_findings(connection: sqlite3.Connection, chains: Chains) -> Iterator[F
         # One that began since the origins were read is as good.
         if row_id is not None and row_id not in chains.names and row_id not in origins_by_id(connection):
             yield Finding(f"meta {name}", "the log knows no such origin")
+    for name, known in _KNOWN_META.items():
+        if (value := schema.read_meta(connection, name)) is not None and value not in known:
+            yield Finding(f"meta {name}", "it is nothing that oscd puts there")
     salt = schema.read_meta(connection, "salt_digest")
     if salt is not None and not (isinstance(salt, bytes) and len(salt) == codec.DIGEST_BYTES):
         yield Finding("meta salt_digest", "it is no digest of a salt")

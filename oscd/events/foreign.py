@@ -1,0 +1,53 @@
+"""Owns the facts of events that pass between logs: as one log ships them, and as another takes them in.
+
+Header and body travel as the very bytes that are stored, because the chain is over bytes. Must not know how they
+travel, nor who may be believed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from oscd.events.event import Event, Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """An event as it is stored.
+
+    Attributes:
+        offset: Its place in the log it was read from.
+        incarnation: Of its origin.
+        body: None where it has been removed.
+    """
+
+    offset: int
+    incarnation: str
+    seq: int
+    header: bytes
+    body: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """An event that another log wrote first, decoded and found to be the next one of its origin.
+
+    Attributes:
+        header: The bytes `event` was decoded from.
+        digest: Chain digest up to and including it.
+    """
+
+    event: Event
+    header: bytes
+    body: bytes | None
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OriginTip:
+    """Where the chain of one origin ends in a log: its last event there."""
+
+    origin: Origin
+    seq: int
+    digest: bytes
+    stamp: int

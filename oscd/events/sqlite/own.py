@@ -1,0 +1,86 @@
+"""Owns the SQL of what a log knows of itself among others: its standing, what holds its writes, the runs it fenced.
+
+All of it is in the log's `meta`, so that every worker acts on the same answer and a restart forgets none. Must not
+begin, commit or lock, nor decide any of it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+from oscd.errors import LogCorrupt, Unavailable
+from oscd.events.event import Origin
+from oscd.events.sqlite.schema import read_meta, write_meta
+from oscd.events.standing import Own, Standing
+
+MAX_FENCES: Final = 256
+"""Nodes whose runs a log remembers. A cluster is far smaller, and a caller must not make this grow."""
+
+_STANDING: Final = "standing"
+_WRITES_HELD: Final = "writes_held"
+_RUN: Final = "run of "
+
+
+def read_own(connection: sqlite3.Connection) -> Own:
+    """What the log knows of the origin it appends to; it has been prepared, so there is one.
+
+    Raises:
+        LogCorrupt: Its standing was changed by hand.
+    """
+    node_id, incarnation, seq = connection.execute(
+        "SELECT node_id, incarnation, seq FROM origins WHERE id = (SELECT value FROM meta WHERE name = 'own_origin')"
+    ).fetchone()
+    return Own(Origin(node_id, incarnation), seq, read_standing(connection))
+
+
+def read_standing(connection: sqlite3.Connection) -> Standing:
+    """Whether the log may append to its origin; a log of before there was a cluster may.
+
+    Raises:
+        LogCorrupt: It was changed by hand.
+    """
+    said = read_meta(connection, _STANDING)
+    try:
+        return Standing.CONTINUES if said is None else Standing(str(said))
+    except ValueError as error:
+        raise LogCorrupt("the log does not say whether it may go on; run `oscd verify`") from error
+
+
+def write_standing(connection: sqlite3.Connection, standing: Standing) -> None:
+    """Let every append from now on know."""
+    write_meta(connection, _STANDING, standing.value)
+
+
+def writes_held(connection: sqlite3.Connection) -> str | None:
+    """Why nothing may be appended now; None where it may."""
+    reason = read_meta(connection, _WRITES_HELD)
+    return None if reason is None else str(reason)
+
+
+def hold_writes(connection: sqlite3.Connection, reason: str | None) -> None:
+    """Refuse every append from now on, or none any more."""
+    if reason is None:
+        connection.execute("DELETE FROM meta WHERE name = ?", (_WRITES_HELD,))
+    else:
+        write_meta(connection, _WRITES_HELD, reason)
+
+
+def fence(connection: sqlite3.Connection, node_id: str, run: str) -> None:
+    """Note the latest run of a node; what an older one still has on its way here is not taken any more.
+
+    Raises:
+        Unavailable: The log remembers as many nodes as it may.
+    """
+    (count,) = connection.execute(
+        "SELECT count(*) FROM meta WHERE name LIKE ? AND name <> ?", (f"{_RUN}%", _RUN + node_id)
+    ).fetchone()
+    if count >= MAX_FENCES:
+        raise Unavailable("This node has met too many others to remember one more.")
+    write_meta(connection, _RUN + node_id, run)
+
+
+def fenced(connection: sqlite3.Connection, node_id: str) -> str | None:
+    """The latest run of a node that has asked; None where none has."""
+    run = read_meta(connection, _RUN + node_id)
+    return None if run is None else str(run)
