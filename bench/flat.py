@@ -51,7 +51,8 @@ async def node_over(directory: Path) -> AsyncIterator[Node]:
         projections=SqliteProjections(),
         clock=microseconds_now,
     )
-    keyring = KeyRing(load_salt(directory / fill.SALT), slot=DerivationSlot(directory / "derivation-lock"))
+    salt = load_salt(directory / fill.SALT)
+    keyring = KeyRing(lambda: salt, slot=DerivationSlot(directory / "derivation-lock"))
     log.start()
     try:
         yield Node(log, keyring, Bell())

@@ -21,7 +21,7 @@ from oscd.api.guard import Guard
 from oscd.api.history import Past
 from oscd.api.metrics import Metrics
 from oscd.api.openapi import Operation
-from oscd.api.service import Documentation, Probe, Readiness, Service
+from oscd.api.service import Awaited, Documentation, Probe, Readiness, Service
 from oscd.api.streams import Streams
 from oscd.api.throttle import FailureThrottle
 from oscd.backup.backups import Backups
@@ -60,6 +60,7 @@ class Parts:
         counters: Where this worker counts.
         exposition: What all workers counted.
         probe: Says why the log cannot be written, or None.
+        awaited: Says what else this node waits for before it may serve.
     """
 
     node: Node
@@ -70,6 +71,7 @@ class Parts:
     counters: Counters
     exposition: Exposition
     probe: Probe
+    awaited: Awaited = tuple
 
 
 def create_app(parts: Parts, *, rules: EdgeRules, version: str, log: RequestLog) -> Edge:
@@ -117,7 +119,7 @@ def _routes(parts: Parts, rules: EdgeRules, version: str) -> list[tuple[Operatio
         api_keys=lambda: rules.guard().api_keys,
     )
     documented = [
-        *Service(parts.node, Readiness(parts.probe), version).routes(),
+        *Service(parts.node, Readiness(parts.probe, parts.awaited), version).routes(),
         *Metrics(parts.exposition).routes(),
         *Configs(parts.node).routes(),
         *BackupCalls(parts.node, parts.backups, rules.limits.max_body_bytes).routes(),

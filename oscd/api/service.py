@@ -57,12 +57,18 @@ STATISTICS = Operation(
 # Returns why the log cannot be written, or None where it can.
 Probe = Callable[[], Awaitable[str | None]]
 
+# Returns what else the node waits for before it may serve; must not wait itself.
+Awaited = Callable[[], Sequence[str]]
+
 
 class Readiness:
-    """Whether the log can be written, looked at as seldom as an answer of `PROBE_SECONDS` ago will do."""
+    """Whether the node may serve; the log is looked at as seldom as an answer of `PROBE_SECONDS` ago will do."""
 
-    def __init__(self, probe: Probe, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, probe: Probe, awaited: Awaited = tuple, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._probe = probe
+        self._awaited = awaited
         self._clock = clock
         self._looking = asyncio.Lock()
         self._looked_at = float("-inf")
@@ -74,7 +80,9 @@ class Readiness:
             if self._clock() - self._looked_at >= PROBE_SECONDS:
                 self._trouble = await self._probe()
                 self._looked_at = self._clock()
-        return [] if self._trouble is None else [self._trouble]
+        troubles = [] if self._trouble is None else [self._trouble]
+        # One sentence may come from both: a log that takes no writes says why by itself.
+        return list(dict.fromkeys([*troubles, *self._awaited()]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ SUBSCRIBE = Operation(
     "Be told of every change, as server-sent events",
     {
         200: Answer(
-            "The stream: `connected`, then `created`, `updated`, `deleted`, until it ends",
+            "The stream: `connected`, then `created`, `updated`, `deleted` and `sync`, until it ends",
             media_type="text/event-stream",
         )
     },

@@ -18,12 +18,14 @@ class Raw:
     Attributes:
         offset: Its place in the log it was read from.
         incarnation: Of its origin.
+        digest: Chain digest up to and including it.
         body: None where it has been removed.
     """
 
     offset: int
     incarnation: str
     seq: int
+    digest: bytes
     header: bytes
     body: bytes | None
 

@@ -43,6 +43,7 @@ from oscd.errors import TooManyRequests, Unavailable
 from oscd.events import cipher
 from oscd.events.cipher import BackupKey, Cipher
 from oscd.events.derivation_slot import DerivationSlot
+from oscd.events.salt import SaltSource
 
 Derived = TypeVar("Derived")
 
@@ -82,7 +83,7 @@ class KeyRing:
     """The derived keys of one worker. All its methods belong to one event loop.
 
     Args:
-        salt: The cluster's salt.
+        salt: Gives the cluster's salt.
         slot: This worker's access to the one slot of its node.
         clock: Seconds that never go back.
         derive: What stretches a user key; it runs on the ring's own thread.
@@ -94,7 +95,7 @@ class KeyRing:
 
     def __init__(
         self,
-        salt: bytes,
+        salt: SaltSource,
         *,
         slot: DerivationSlot,
         clock: Callable[[], float] = time.monotonic,
@@ -148,9 +149,9 @@ class KeyRing:
 
         Raises:
             TooManyRequests: `MAX_WAITING` others wait already, or it could not begin within `WAIT_SECONDS`.
-            Unavailable: The ring is closed, or the slot's lock file cannot be opened.
+            Unavailable: There is no salt yet, the ring is closed, or the slot's lock file cannot be opened.
         """
-        return await self._share(self._fingerprint(user_key), partial(self._derive, user_key, self._salt))
+        return await self._share(self._fingerprint(user_key), partial(self._derive, user_key, self._salt()))
 
     async def derive_backup_key(self, password: str, salt: bytes) -> BackupKey:
         """Stretch the password of a backup as `derive` does a user key, in the same queue; nothing remembers it.
@@ -159,7 +160,7 @@ class KeyRing:
             salt: That of the backup.
 
         Raises:
-            TooManyRequests, Unavailable: As `derive`.
+            TooManyRequests, Unavailable: As `derive`; the cluster's salt is not needed.
         """
         return await self._share(
             self._fingerprint(password, salt), partial(self._derive_backup_key, password, salt)

@@ -118,8 +118,8 @@ class Reading(Protocol[StoreOut]):
     def own(self) -> Own:
         """What this log knows of the origin it appends to."""
 
-    def fenced(self, node_id: str) -> str | None:
-        """The latest run of a node that has asked where its log ended; None where none has."""
+    def runs(self) -> Mapping[str, str]:
+        """By node id, the latest run of other nodes that this log has noted (`Writing.fence`)."""
 
     def cut_at_head(self) -> Cut:
         """What covers every event of this log."""
@@ -185,7 +185,7 @@ class Writing(Reading[StoreOut], Protocol[StoreOut]):
         """Say whether this log may append to its origin (invariant 9)."""
 
     def fence(self, node_id: str, run: str) -> None:
-        """Note the latest run of a node that asks where its log ended.
+        """Note the latest run of another node: what an older one still has on its way is not taken any more.
 
         Raises:
             Unavailable: The log remembers as many nodes as it may.

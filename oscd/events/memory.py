@@ -144,6 +144,7 @@ class MemoryReading:
                 r.offset,
                 r.event.origin.incarnation,
                 r.event.seq,
+                r.digest,
                 codec.encode_header(r.event),
                 self._state.bodies.get(r.offset, None if r.body is None else codec.encode_body(r.body)),
             )
@@ -169,9 +170,9 @@ class MemoryReading:
         seq = sum(r.event.origin == origin for r in self._state.recorded)
         return Own(origin, seq, self._state.standing)
 
-    def fenced(self, node_id: str) -> str | None:
-        """The latest run of a node that has asked where its log ended; None where none has."""
-        return self._state.fences.get(node_id)
+    def runs(self) -> Mapping[str, str]:
+        """By node id, the latest run of other nodes that this log has noted."""
+        return dict(self._state.fences)
 
     def cut_at_head(self) -> Cut:
         """What covers every event of this log."""
@@ -237,7 +238,7 @@ class MemoryWriting(MemoryReading):
         self._state.standing = standing
 
     def fence(self, node_id: str, run: str) -> None:
-        """Note the latest run of a node that asks where its log ended."""
+        """Note the latest run of another node."""
         self._state.fences[node_id] = run
 
     def hold_writes(self, reason: str | None) -> None:

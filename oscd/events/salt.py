@@ -14,11 +14,15 @@ import hashlib
 import os
 import secrets
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from oscd.errors import StartRefused
 from oscd.events.cipher import SALT_BYTES
+
+SaltSource = Callable[[], bytes]
+"""Gives the salt; raises `Unavailable` while this node has none, as it may for a while in a new cluster."""
 
 _SETTING: Final = "OSC_SALT_FILE_PATH"
 _MODE: Final = 0o600

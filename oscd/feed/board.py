@@ -19,12 +19,14 @@ class Board:
         path: Made by whoever comes first.
         workers: How many numbers there are.
         index: Which of them is this worker's.
+        goes_on: Whether this worker's number goes on from what the worker before it left.
 
     Attributes:
-        abandoned: What the worker before this one, which must have crashed, left its number at. It becomes 0.
+        abandoned: What the worker before this one, which must have crashed, left its number at; it becomes 0, unless
+            the number goes on.
     """
 
-    def __init__(self, path: Path, workers: int, index: int) -> None:
+    def __init__(self, path: Path, workers: int, index: int, *, goes_on: bool = False) -> None:
         size = workers * _BYTES
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -34,7 +36,8 @@ class Board:
             os.close(descriptor)
         self._index = index
         self.abandoned = self.own
-        self.own = 0
+        if not goes_on:
+            self.own = 0
 
     @property
     def own(self) -> int:

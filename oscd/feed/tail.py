@@ -55,6 +55,23 @@ class Told:
     text: bytes | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class SyncPoint:
+    """Up to where the log holds events of peers' backlogs.
+
+    Attributes:
+        offset: Whoever has passed this one has passed all of them.
+        total: How many they were, since the node started.
+    """
+
+    offset: int
+    total: int
+
+
+def _none_synced() -> int:
+    return 0
+
+
 class _Scan:
     """Follows a reader's position over the events it passes."""
 
@@ -85,6 +102,7 @@ class Tail:
     Args:
         log: What is followed.
         bell: Rings when something was committed.
+        synced: Tells how many events of peers' backlogs are in the log (`Synced.total`).
         window_events, poll_seconds: Other than the usual ones, for tests.
     """
 
@@ -93,11 +111,14 @@ class Tail:
         log: EventLog[Any],
         bell: Bell,
         *,
+        synced: Callable[[], int] = _none_synced,
         window_events: int = WINDOW_EVENTS,
         poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self._log = log
         self._bell = bell
+        self._synced = synced
+        self._sync_point = SyncPoint(0, 0)
         self._poll_seconds = poll_seconds
         self._readers: dict[Callable[[], None], None] = {}
         self._rung = asyncio.Event()
@@ -117,6 +138,15 @@ class Tail:
         Only kept up while it has readers.
         """
         return self._scan.reaches(position)
+
+    @property
+    def sync_point(self) -> SyncPoint:
+        """The newest one that readers are to be told of; only kept up while there are any."""
+        return self._sync_point
+
+    def synced(self) -> int:
+        """How many events of backlogs are in the log by now: what a reader that begins need not be told of."""
+        return self._synced()
 
     def start(self) -> None:
         """Begin to follow the log, as far as there are readers."""
@@ -205,6 +235,15 @@ class Tail:
         self._rung.clear()
 
     async def _read_on(self) -> None:
+        # First the number, then the log: what was counted is in the log, and so will have been passed.
+        total = self._synced()
+        await self._read_to_end()
+        if self._readers and total > self._sync_point.total:
+            self._sync_point = SyncPoint(self._head, total)
+            for wake in tuple(self._readers):
+                wake()
+
+    async def _read_to_end(self) -> None:
         while self._readers:
             scan, after = self._scan, self._head
             changes = await self._log.read(

@@ -1,7 +1,7 @@
 """Owns the SQL of the projections: their tables, how an event reaches them, how they are read.
 
-The rules are in `entry.py` and `statistics.py`. Must not read a clock or the network, so that a replay of the
-log rebuilds every table byte for byte (invariant 3).
+The rules are in `entry.py`, `statistics.py` and `conflicts.py`; the table of conflicts is in `conflict_table.py`.
+Must not read a clock or the network, so that a replay of the log rebuilds every table byte for byte (invariant 3).
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from oscd.events.event import EventRef, Origin, Recorded
+from oscd.projections import conflict_table
+from oscd.projections.conflicts import Conflict, conflict
 from oscd.projections.entry import DIGEST_MODULUS, Entry, merge, state_digest
 from oscd.projections.statistics import Statistics, counts
 
 # Changes whenever a table or a rule does: the log is then projected anew at the next start.
-VERSION = 1
+VERSION = 2
 
-TABLES = ("entries", "counts", "totals")
+TABLES = ("entries", "counts", "totals", "conflicts")
 
 # UNCATEGORIZED stands for "no category" in a key column; a category itself is never empty.
 UNCATEGORIZED = ""
@@ -37,10 +39,12 @@ class Totals:
     Attributes:
         entries: Live ones.
         state: Digest of the whole state, tombstones included, as 32 bytes.
+        conflicts: All that were ever met, of which the table keeps the newest.
     """
 
     entries: int
     state: bytes
+    conflicts: int
 
 
 class SqliteProjections:
@@ -67,8 +71,11 @@ class SqliteProjections:
             "CREATE TABLE counts (kind TEXT NOT NULL, name TEXT NOT NULL, entries INTEGER NOT NULL,"
             " PRIMARY KEY (kind, name)) WITHOUT ROWID"
         )
-        store.execute("CREATE TABLE totals (entries INTEGER NOT NULL, state BLOB NOT NULL)")
-        store.execute("INSERT INTO totals VALUES (0, zeroblob(32))")
+        store.execute(
+            "CREATE TABLE totals (entries INTEGER NOT NULL, state BLOB NOT NULL, conflicts INTEGER NOT NULL)"
+        )
+        store.execute("INSERT INTO totals VALUES (0, zeroblob(32), 0)")
+        conflict_table.create(store)
 
     def apply(self, store: sqlite3.Connection, recorded: Recorded) -> None:
         """Apply one event to every table; one that is not of an entry changes none."""
@@ -79,6 +86,7 @@ class SqliteProjections:
         changed: dict[tuple[str, str], Entry] = {}
         live = state = 0
         moved: Counter[tuple[str, str]] = Counter()
+        met: list[Conflict] = []
         for one in recorded:
             event = one.event
             if not event.is_of_entry:
@@ -86,6 +94,8 @@ class SqliteProjections:
             place = (event.environment, event.key)
             # An event without a previous one is the first of its entry: there is nothing to look up.
             current = None if one.previous is None else changed.get(place) or entry(store, *place)
+            if (found := conflict(current, one)) is not None:
+                met.append(found)
             after = merge(current, one)
             if after is current:
                 continue
@@ -94,9 +104,10 @@ class SqliteProjections:
             state += state_digest(after) - state_digest(current)
             for count in counts(current, after):
                 moved[count.kind, UNCATEGORIZED if count.name is None else count.name] += count.change
-        if changed:
+        if changed or met:
             _write(store, changed.values())
-            _add(store, live, state, moved)
+            _add(store, live, state, met)
+            _move(store, moved)
 
 
 def _write(store: sqlite3.Connection, entries: Iterable[Entry]) -> None:
@@ -106,11 +117,20 @@ def _write(store: sqlite3.Connection, entries: Iterable[Entry]) -> None:
     )
 
 
-def _add(store: sqlite3.Connection, live: int, state: int, moved: Counter[tuple[str, str]]) -> None:
-    """Add to what is kept of all entries together, and of those of each category and environment."""
+def _add(store: sqlite3.Connection, live: int, state: int, met: Sequence[Conflict]) -> None:
+    """Add to what is kept of all entries together."""
     before = totals(store)
     state = (int.from_bytes(before.state) + state) % DIGEST_MODULUS
-    store.execute("UPDATE totals SET entries = ?, state = ?", (before.entries + live, state.to_bytes(32)))
+    store.execute(
+        "UPDATE totals SET entries = ?, state = ?, conflicts = ?",
+        (before.entries + live, state.to_bytes(32), before.conflicts + len(met)),
+    )
+    if met:
+        conflict_table.add(store, met, before.conflicts)
+
+
+def _move(store: sqlite3.Connection, moved: Counter[tuple[str, str]]) -> None:
+    """Change how many entries there are of each category and environment."""
     for (kind, name), change in moved.items():
         if change == 0:
             continue
@@ -153,7 +173,7 @@ def entries_after(
 
 def totals(store: sqlite3.Connection) -> Totals:
     """What is kept of all entries together."""
-    return Totals(*store.execute("SELECT entries, state FROM totals").fetchone())
+    return Totals(*store.execute("SELECT entries, state, conflicts FROM totals").fetchone())
 
 
 def statistics(store: sqlite3.Connection) -> Statistics:

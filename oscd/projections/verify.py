@@ -21,7 +21,7 @@ from oscd.projections.entry import Entry
 from oscd.projections.sqlite import SqliteProjections, entry
 
 # Table → how many of its first columns are its key.
-_KEYS = {"entries": 2, "counts": 2, "totals": 0}
+_KEYS = {"entries": 2, "counts": 2, "totals": 0, "conflicts": 1}
 
 # SQLite puts every number before every text, and every text before every blob; NULL comes first.
 _RANKS = {NoneType: 0, int: 1, float: 1, str: 2, bytes: 3}

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import socket
 from contextlib import ExitStack
+from ipaddress import ip_address
 from typing import Final
 
 from oscd.errors import StartRefused
@@ -32,6 +33,14 @@ _IN_WORDS: Final = {
     errno.EACCES: "not allowed; ports below 1024 need a privilege, choose another OSC_HOST_PORT",
     errno.EADDRNOTAVAIL: "this machine has no such address; check OSC_HOST",
 }
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what is sent to a host, by name or address, stays on this machine; no name is resolved."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def bind_listeners(host: str, port: int, count: int) -> list[socket.socket]:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from oscd.errors import StartRefused
+from oscd.replication.peers import Peer, peers_of
+from oscd.server.binding import is_loopback
 from oscd.server.settings_sources import Given, given_texts, secret_from_file, unknown_name_warnings
 from oscd.server.settings_table import TABLE, Row, Settings, known_names
 
@@ -40,19 +42,12 @@ def load_settings(environ: Mapping[str, str], directory: Path) -> tuple[Settings
             sources[row.name] = given.source
     settings = Settings(**values, sources=sources)
     _refuse_open_doors(settings)
-    refuse_cluster_without_replication(settings)
-    warnings = [*unknown_name_warnings(texts, known_names()), *_warnings(settings)]
-    return _without_wildcard_origin(settings), warnings
-
-
-def refuse_cluster_without_replication(settings: Settings) -> None:
-    """Stop a start that asks for replication, which this version has not: its silence would lose data.
-
-    Raises:
-        StartRefused: Clustering is on.
-    """
-    if settings.cluster_enabled:
-        raise StartRefused("OSC_CLUSTER_ENABLED=true: this version has no replication yet; accepted is false")
+    warnings = [
+        *unknown_name_warnings(texts, known_names()),
+        *_warnings(settings),
+        *_cluster_warnings(settings),
+    ]
+    return _with_cluster_key(_without_wildcard_origin(settings)), warnings
 
 
 def _given(row: Row, texts: Mapping[str, Given], directory: Path) -> Given | None:
@@ -92,6 +87,42 @@ def _warnings(settings: Settings) -> Iterator[str]:
         yield "OSC_SSL_CA_CERTS is set, but nobody is asked for a certificate: set OSC_HTTPS_ENABLED=true"
     if "*" in settings.cors_origins and not settings.api_key_required:
         yield "OSC_CORS_ORIGINS=* is ignored, because no API key is required"
+
+
+def _cluster_warnings(settings: Settings) -> Iterator[str]:
+    if not settings.cluster_enabled:
+        if settings.cluster_nodes:
+            yield "OSC_CLUSTER_NODES is set, but nothing is replicated: set OSC_CLUSTER_ENABLED=true"
+        return
+    if settings.cluster_key is None:
+        yield (
+            "OSC_CLUSTER_KEY is not set: nodes show each other the first API key, so whoever holds that can read"
+            " the salt and the whole log"
+        )
+    if settings.cluster_node_id is None:
+        yield (
+            f"OSC_CLUSTER_NODE_ID is not set: this node is called {settings.node_id} after its port, and two nodes"
+            " with one name refuse each other"
+        )
+    if not settings.cluster_nodes:
+        yield "OSC_CLUSTER_NODES names no other node: this one takes in nothing"
+    clear = [peer.name for peer in _peers_in_clear(settings)]
+    if clear:
+        yield f"OSC_CLUSTER_NODES: the cluster key and the log travel in clear to {', '.join(clear)}; use https://"
+
+
+def _peers_in_clear(settings: Settings) -> Iterator[Peer]:
+    for peer in peers_of(settings.cluster_nodes, tls=settings.https_enabled):
+        if not peer.is_encrypted and not is_loopback(peer.host):
+            yield peer
+
+
+def _with_cluster_key(settings: Settings) -> Settings:
+    """Where none is set, nodes show each other the first API key."""
+    if not settings.cluster_enabled or settings.cluster_key is not None:
+        return settings
+    sources = {**settings.sources, "OSC_CLUSTER_KEY": "OSC_API_KEY"}
+    return dataclasses.replace(settings, cluster_key=settings.api_keys[0], sources=sources)
 
 
 def _without_wildcard_origin(settings: Settings) -> Settings:

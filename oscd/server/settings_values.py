@@ -15,6 +15,9 @@ from urllib.parse import urlsplit
 
 Network = IPv4Network | IPv6Network
 
+MAX_PEERS = 32
+"""Each is a connection, and each of their names takes room in every position; a chain of links reaches further."""
+
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
 _SIZE = re.compile(r"(\d{1,18})(B|KiB|MiB|GiB|TiB)?", re.ASCII | re.IGNORECASE)
@@ -131,7 +134,10 @@ def networks(given: str) -> tuple[Network, ...]:
 
 def peers(given: str) -> tuple[str, ...]:
     """Comma separated nodes, `host:port` or `http(s)://host:port`."""
-    return tuple(_peer(part) for part in _parts(given))
+    nodes = tuple(_peer(part) for part in _parts(given))
+    if len(nodes) > MAX_PEERS:
+        raise ValueError(f"at most {MAX_PEERS} nodes; others hear of their events all the same")
+    return nodes
 
 
 def _parts(given: str) -> list[str]:
@@ -153,6 +159,7 @@ def _peer(part: str) -> str:
         complete = url.hostname is not None and url.port is not None
     except ValueError:
         raise ValueError(accepted) from None
-    if not complete or url.scheme not in {"", "http", "https"} or url.path.strip("/") or "@" in url.netloc:
+    beside = url.path.strip("/") or url.query or url.fragment or "@" in url.netloc
+    if not complete or url.scheme not in {"", "http", "https"} or beside:
         raise ValueError(accepted)
     return part.rstrip("/")

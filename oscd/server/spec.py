@@ -17,6 +17,8 @@ class WorkerSpec:
     Attributes:
         directory: Where settings are read again when keys are rotated.
         node_id: This node's name, with the port it really got.
+        run: A random word of this start, by which a node knows itself when it meets itself.
+        salt: None in a new cluster, until the steward has kept it.
         runtime: The directory of this run (`runtime.py`).
         bells: One for each worker.
     """
@@ -24,8 +26,9 @@ class WorkerSpec:
     settings: Settings
     directory: Path
     node_id: str
+    run: str
     file: LogFile
-    salt: bytes
+    salt: bytes | None
     runtime: Path
     bells: Bells
 

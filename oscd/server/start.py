@@ -1,12 +1,14 @@
 """Owns the start of a node: everything that must be true before a worker may serve, checked in one process.
 
-Ports first, then the claim on the log, then its file, then the salt. What is refused has changed no entry and no
-salt; the files of an empty log may be there already, and a renamed or restored node may have begun its new origin.
+Ports first, then the claim on the log, then its file, then the salt, which a new node of a cluster may have to ask
+its peers for later. What is refused has changed no entry and no salt; the files of an empty log may be there already,
+and a renamed or restored node may have begun its new origin.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -31,10 +33,13 @@ from oscd.server.settings import Settings
 from oscd.server.spawned import LOG_CLOSE_SECONDS, worker_main
 from oscd.server.spec import WorkerSpec
 from oscd.server.supervisor import run_supervisor
-from oscd.server.tls import tls_context, validity_warning
+from oscd.server.tls import peer_tls_context, tls_context, validity_warning
 
 CLAIM_SECONDS: Final = 2.0
 """How long a start waits for its log: `oscd release` on a log that no node serves holds it for some milliseconds."""
+
+
+_RUN_BYTES: Final = 8
 
 
 def start(settings: Settings, warnings: Sequence[str], directory: Path) -> int:
@@ -76,9 +81,14 @@ def _serve(
     with ExitStack() as held:
         claim = NodeClaim(settings.database_path, wait_seconds=CLAIM_SECONDS)
         held.callback(claim.release)
-        prepared = prepare(settings.database_path, node_id=settings.node_id, projections=SqliteProjections())
+        prepared = prepare(
+            settings.database_path,
+            node_id=settings.node_id,
+            projections=SqliteProjections(),
+            asks=settings.cluster_enabled,
+        )
         salt = _salt(settings, prepared)
-        if (loose := salt_warning(settings.salt_file_path)) is not None:
+        if salt is not None and (loose := salt_warning(settings.salt_file_path)) is not None:
             logger.warning(loose)
         runtime, bells = _shared(settings.workers)
         held.callback(runtime.close)
@@ -90,6 +100,7 @@ def _serve(
             settings,
             directory,
             settings.node_id,
+            secrets.token_hex(_RUN_BYTES),
             kept.file,
             salt,
             runtime.path,
@@ -112,6 +123,8 @@ def _note(claim: NodeClaim, file: LogFile) -> None:
 
 def _tls_warnings(settings: Settings) -> Iterator[str]:
     """Check the files of TLS, before anything is made."""
+    if settings.cluster_enabled:
+        peer_tls_context(settings)
     context = tls_context(settings)
     if context is not None:
         warning = validity_warning(context, settings.ssl_certfile, datetime.now(UTC))
@@ -128,7 +141,10 @@ def _shared(workers: int) -> tuple[RuntimeDirectory, Bells]:
         raise StartRefused(f"what {workers} workers share cannot be made: {error.strerror}") from error
 
 
-def _salt(settings: Settings, prepared: PreparedLog) -> bytes:
+def _salt(settings: Settings, prepared: PreparedLog) -> bytes | None:
+    """The salt of the log; None where the steward is to ask the cluster for it."""
+    if settings.cluster_enabled and prepared.is_empty and not os.path.lexists(settings.salt_file_path):
+        return None
     salt = ensure_salt(settings.salt_file_path, prepared.salt_digest, prepared.is_empty)
     if prepared.salt_digest != salt_digest(salt):
         note_salt(prepared.file, salt_digest(salt))

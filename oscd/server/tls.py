@@ -1,11 +1,13 @@
-"""Owns the TLS context of a node, from settings, and what is said where its files will not do.
+"""Owns the TLS contexts of a node, from settings, and what is said where their files will not do.
 
-Must not let a password or a private key into a message.
+One is for serving, the other for asking peers, whose certificates are always verified. Must not let a password or a
+private key into a message.
 """
 
 from __future__ import annotations
 
 import ssl
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -17,6 +19,9 @@ _CERTIFICATE: Final = "OSC_SSL_CERTFILE"
 _KEY: Final = "OSC_SSL_KEYFILE"
 _PASSWORD: Final = "OSC_SSL_KEYFILE_PASSWORD"  # noqa: S105 - the name of one
 _CA_BUNDLE: Final = "OSC_SSL_CA_CERTS"
+_PEER_CERTIFICATE: Final = "OSC_CLUSTER_CERTFILE"
+_PEER_KEY: Final = "OSC_CLUSTER_KEYFILE"
+_PEER_CA_BUNDLE: Final = "OSC_CLUSTER_CA_CERTS"
 
 _MISMATCHES: Final = frozenset({"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"})
 """How OpenSSL says that a key is another's; the last where the two are of different kinds, RSA and EC say."""
@@ -29,6 +34,25 @@ _NO_CHECK_TIME: Final = ssl.VerifyFlags(0x200000)
 
 _MOST_ROUNDS: Final = 8
 """A handshake in memory is over after two; one that goes on for longer is not worth a warning."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Identity:
+    """A certificate with its key, and how the settings that name them are called.
+
+    Attributes:
+        password: Of the key; None where none is set.
+        no_password: What to say where the key turns out to want one.
+        wrong_password: What to say where it wants another.
+    """
+
+    certificate_setting: str
+    certificate: Path
+    key_setting: str
+    key: Path
+    no_password: str
+    wrong_password: str = ""
+    password: str | None = None
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext | None:
@@ -44,10 +68,30 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["h2", "http/1.1"])
     _require_certificates(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), _CERTIFICATE, settings.ssl_certfile)
-    _load_key(context, settings)
+    _load_key(context, _served(settings))
     if settings.ssl_ca_certs is not None:
         _require_certificates(context, _CA_BUNDLE, settings.ssl_ca_certs)
         context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def peer_tls_context(settings: Settings) -> ssl.SSLContext:
+    """The context to ask peers with. Blocks for a tenth of a second.
+
+    It verifies certificates and names, against OSC_CLUSTER_CA_CERTS alone or else the system's authorities.
+
+    Raises:
+        StartRefused: As `tls_context`; a key without a certificate is refused too.
+    """
+    trusted = settings.cluster_ca_certs
+    if trusted is not None:
+        _require_certificates(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), _PEER_CA_BUNDLE, trusted)
+    context = ssl.create_default_context(cafile=trusted)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    shown = _shown_to_peers(settings)
+    if shown is not None:
+        _require_certificates(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), _PEER_CERTIFICATE, shown.certificate)
+        _load_key(context, shown)
     return context
 
 
@@ -88,47 +132,76 @@ def _require_certificates(context: ssl.SSLContext, name: str, path: Path) -> Non
         raise StartRefused(f"{name}={str(path)!r}: accepted is a file with certificates in PEM format")
 
 
-def _load_key(context: ssl.SSLContext, settings: Settings) -> None:
+def _served(settings: Settings) -> _Identity:
+    source = settings.sources.get(_PASSWORD)
+    return _Identity(
+        _CERTIFICATE,
+        settings.ssl_certfile,
+        _KEY,
+        settings.ssl_keyfile,
+        no_password=f"{_PASSWORD} is not set, but the key in",
+        wrong_password=f"{_PASSWORD} ({source}): does not open the key in",
+        password=settings.ssl_keyfile_password,
+    )
+
+
+def _shown_to_peers(settings: Settings) -> _Identity | None:
+    """What this node shows to its peers; None where that is nothing. One file may hold certificate and key."""
+    certificate, key = settings.cluster_certfile, settings.cluster_keyfile
+    if certificate is None:
+        if key is None:
+            return None
+        raise StartRefused(f"{_PEER_KEY} is set, but not {_PEER_CERTIFICATE}, whose key it would be")
+    return _Identity(
+        _PEER_CERTIFICATE,
+        certificate,
+        _PEER_KEY,
+        key or certificate,
+        no_password="accepted is a key without a password, but the one in",  # noqa: S106 - says that there is none
+    )
+
+
+def _load_key(context: ssl.SSLContext, identity: _Identity) -> None:
     """Load the certificate, which is one, and its key.
 
     Raises:
         StartRefused: They will not do; see `_fault`.
     """
-    _require_readable(_KEY, settings.ssl_keyfile)
+    _require_readable(identity.key_setting, identity.key)
     is_encrypted = False
 
     def password() -> str:
         nonlocal is_encrypted
         is_encrypted = True
         # An empty one, where none is set: OpenSSL would ask the terminal.
-        return settings.ssl_keyfile_password or ""
+        return identity.password or ""
 
     try:
-        context.load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile, password)
+        context.load_cert_chain(identity.certificate, identity.key, password)
     except (OSError, ValueError) as error:  # ValueError: the password is longer than OpenSSL takes
         # `from None`: nothing of the key may ride along in the chain of a traceback.
         reason = getattr(error, "reason", None) or ""
-        raise StartRefused(_fault(settings, reason, is_encrypted=is_encrypted)) from None
+        raise StartRefused(_fault(identity, reason, is_encrypted=is_encrypted)) from None
 
 
-def _fault(settings: Settings, reason: str, *, is_encrypted: bool) -> str:
+def _fault(identity: _Identity, reason: str, *, is_encrypted: bool) -> str:
     """Say which setting is at fault where certificate and key could not be loaded.
 
     Args:
         reason: OpenSSL's.
         is_encrypted: Whether the key's password was asked for.
     """
-    certificate = f"{_CERTIFICATE}={str(settings.ssl_certfile)!r}"
-    key = f"{_KEY}={str(settings.ssl_keyfile)!r}"
+    certificate = f"{identity.certificate_setting}={str(identity.certificate)!r}"
+    key = f"{identity.key_setting}={str(identity.key)!r}"
     if reason in _TOO_WEAK:
         return f"{certificate}: OpenSSL refuses it: {reason.lower().replace('_', ' ')}"
     if reason in _MISMATCHES:
         return f"{key}: is not the key of the certificate in {certificate}"
     if not is_encrypted:
         return f"{key}: accepted is a file with a private key in PEM format"
-    if settings.ssl_keyfile_password is None:
-        return f"{_PASSWORD} is not set, but the key in {key} is encrypted"
-    return f"{_PASSWORD} ({settings.sources.get(_PASSWORD)}): does not open the key in {key}"
+    if identity.password is None:
+        return f"{identity.no_password} {key} is encrypted"
+    return f"{identity.wrong_password} {key}"
 
 
 def _require_readable(name: str, path: Path) -> None:

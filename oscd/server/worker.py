@@ -9,7 +9,7 @@ import logging
 import os
 import socket
 from dataclasses import replace
-from ipaddress import ip_address
+from functools import partial
 from pathlib import Path
 
 from oscd import __version__
@@ -22,18 +22,23 @@ from oscd.events import cipher
 from oscd.events.cipher import BackupKey, Cipher
 from oscd.events.derivation_slot import DerivationSlot
 from oscd.events.keyring import KeyRing
+from oscd.events.salt import SaltSource
 from oscd.events.sqlite.checkpoint import INTERVAL_SECONDS as CHECKPOINT_SECONDS
 from oscd.events.sqlite.file import Room
 from oscd.events.sqlite.log import SqliteLog
+from oscd.events.sqlite.noted import noted_digest
 from oscd.feed.bell import Bell
 from oscd.feed.board import Board
+from oscd.feed.synced import Synced
 from oscd.feed.tail import Tail
 from oscd.metrics.counters import Counters, install
 from oscd.metrics.exposition import Exposition, Sources
 from oscd.node import Node
 from oscd.projections.sqlite import SqliteProjections
+from oscd.server.binding import is_loopback
 from oscd.server.connection import Limits as ConnectionLimits
 from oscd.server.control import WorkerControl
+from oscd.server.late_salt import LateSalt
 from oscd.server.listener import hypercorn_config, serve
 from oscd.server.logs import LogSink
 from oscd.server.settings import Settings, load_settings
@@ -61,11 +66,13 @@ async def serve_node(
     counters = Counters()
     bell = Bell(spec.bells, index, Board(spec.runtime / "ears", settings.workers, index))
     log = _log_of(spec, counters, bell)
-    keyring = _keyring_of(spec, counters)
+    salt = LateSalt(settings.salt_file_path, spec.salt, partial(log.read, noted_digest))
+    keyring = _keyring_of(spec, counters, salt)
     node = Node(log, keyring, bell, counts=counters)
-    tail = Tail(log, bell)
+    synced = Synced(Board(spec.runtime / "synced", settings.workers, index, goes_on=True), bell)
+    tail = Tail(log, bell, synced=synced.total)
     board = Board(spec.runtime / "subscriptions", settings.workers, index)
-    feed = Feed(log, tail, settings.sse_keepalive_interval, counters.opened)
+    feed = Feed(log, tail, settings.sse_keepalive_interval, counters.opened, spec.node_id)
     registry = _registry_of(spec, index, feed, counters, board)
     keys = _Keys(spec, registry)
     control.on_hangup = keys.reload
@@ -75,7 +82,7 @@ async def serve_node(
             backups=Backups(log, keyring, counters, clock=microseconds_now),
             keyring=keyring,
             registry=registry,
-            tickets=Tickets(spec.salt),
+            tickets=Tickets(salt),
             counters=counters,
             exposition=Exposition(counters, Sources(node.extent, board.total, __version__), spec.runtime),
             probe=log.probe,
@@ -92,6 +99,7 @@ async def serve_node(
     tls = tls_context(settings)
     bell.open()
     log.start()
+    salt.start()
     tail.start()
     steward.start()
     try:
@@ -107,6 +115,7 @@ async def serve_node(
         )
     finally:
         await steward.close()
+        await salt.close()
         await keyring.close()
         await tail.close()
         registry.report()
@@ -150,7 +159,7 @@ def _rules_of(settings: Settings, keys: _Keys) -> EdgeRules:
     )
 
 
-def _keyring_of(spec: WorkerSpec, counters: Counters) -> KeyRing:
+def _keyring_of(spec: WorkerSpec, counters: Counters, salt: SaltSource) -> KeyRing:
     def derive(user_key: str, salt: bytes) -> Cipher:
         derived = cipher.derive(user_key, salt)
         counters.derived()
@@ -162,7 +171,7 @@ def _keyring_of(spec: WorkerSpec, counters: Counters) -> KeyRing:
         return derived
 
     slot = DerivationSlot(sidecar(spec.settings.database_path, "derivation-lock"))
-    return KeyRing(spec.salt, slot=slot, derive=derive, derive_backup_key=derive_backup_key)
+    return KeyRing(salt, slot=slot, derive=derive, derive_backup_key=derive_backup_key)
 
 
 class _Keys:
@@ -198,16 +207,9 @@ def guard_of(settings: Settings) -> Guard:
     keyless = not settings.api_key_required
     return Guard(
         api_keys=() if keyless else settings.api_keys,
-        hosts=frozenset(settings.allowed_hosts) if keyless and _is_loopback(settings.host) else None,
+        hosts=frozenset(settings.allowed_hosts) if keyless and is_loopback(settings.host) else None,
         origins=frozenset(settings.cors_origins),
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def sidecar(database: Path, name: str) -> Path:

@@ -18,7 +18,6 @@ from typing import Any, Final, Protocol
 import orjson
 
 from oscd.errors import Unavailable
-from oscd.events.event import EventType
 from oscd.feed.board import Board
 from oscd.streams import sse
 from oscd.streams.subscription import Feed, Subscription
@@ -105,7 +104,7 @@ class Registry:
         self._reports = reports
         self._own_report = None if reports is None else reports / _report_name(index)
         self._streams: dict[asyncio.Task[Any], Subscription] = {}
-        self._sent: Counter[EventType] = Counter()
+        self._sent: Counter[str] = Counter()
         self._kept_alive = 0
         self._is_closing = False
         self._reporting: asyncio.TimerHandle | None = None
@@ -178,8 +177,8 @@ class Registry:
             if held is not None and held not in accepted:
                 subscription.end(End.API_KEY_REMOVED)
 
-    def sent(self, kind: EventType) -> None:
-        """A frame of a change went out."""
+    def sent(self, kind: str) -> None:
+        """An event went out that is counted by its type."""
         self._sent[kind] += 1
         self.moved()
 

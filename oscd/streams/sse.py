@@ -28,6 +28,9 @@ _LINE_ENDS = (
 
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 
+SYNC = "sync"
+"""The event that says that a peer's backlog was merged."""
+
 
 def opening(retry_milliseconds: int) -> bytes:
     """What comes first: a comment, so that proxies pass the head on, and when to reconnect."""
@@ -86,6 +89,25 @@ def change_with_value(told: Told, value_json: bytes) -> bytes:
     """The same with the value, for the one reader whose key opens it."""
     assert told.frame is not None
     return _change(told.frame, told.at, {"value": orjson.Fragment(value_json)})
+
+
+def sync(events: int, now: int, node_id: str) -> bytes:
+    """A peer's backlog of so many events was merged; of no entry, and nothing to resume from.
+
+    Args:
+        now: µs since 1970.
+        node_id: This node.
+    """
+    data = {
+        "key": None,
+        "environment": None,
+        "category": None,
+        "timestamp": rfc3339(now),
+        "node_id": node_id,
+        "version": None,
+        "data": {"events": events},
+    }
+    return event(SYNC, data)
 
 
 def snapshot(entry: Entry, value_json: bytes | None) -> bytes:

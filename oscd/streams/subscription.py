@@ -62,6 +62,7 @@ class Feed:
     Attributes:
         keepalive_seconds: After so long without a frame a stream shows that it lives.
         opened: Told how many values were opened for a reader.
+        node_id: The name of this node.
         values: Held while a stream reads and opens one; the same for all, so that a large value that many of them
             want is not in memory for each of them at one time.
     """
@@ -70,6 +71,7 @@ class Feed:
     tail: Tail
     keepalive_seconds: float
     opened: Callable[[int], None]
+    node_id: str
     hold_seconds: float = HOLD_SECONDS
     values: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(VALUES_AT_ONCE))
 
@@ -77,8 +79,8 @@ class Feed:
 class Account(Protocol):
     """Who counts what streams do."""
 
-    def sent(self, kind: EventType) -> None:
-        """A frame of a change went out."""
+    def sent(self, kind: str) -> None:
+        """An event went out that is counted by its type."""
 
     def kept_alive(self) -> None:
         """A keep-alive went out."""
@@ -118,6 +120,7 @@ class Subscription:
         self._has_met_damage = False
         self._reset: Reset | None = None
         self._is_inside_write = False
+        self._synced = feed.tail.synced()
         self._proved = proved
 
     @property
@@ -263,6 +266,8 @@ class Subscription:
             else:
                 async for part in self._with_values(told, self.wanted.cipher):
                     yield part
+            if part := self._sync():
+                yield part
             if self._pulse.is_quiet:
                 yield self._keep_alive(self._place.at)
 
@@ -309,6 +314,16 @@ class Subscription:
             self._is_inside_write = False
             return sse.moved(told.at)
         return b""
+
+    def _sync(self) -> bytes:
+        """That backlogs of peers were merged since this stream began, or was told so; once it has passed them."""
+        point = self._feed.tail.sync_point
+        is_due = point.total > self._synced and self._place.offset >= point.offset
+        if not is_due or self._is_inside_write or self.ending is not None:
+            return b""
+        events, self._synced = point.total - self._synced, point.total
+        self._account.sent(sse.SYNC)
+        return sse.sync(events, microseconds_now(), self._feed.node_id)
 
     async def _value(self, told: Told, cipher: Cipher) -> bytes | None:
         """The value an event left, where it left one, this reader wants it and its key opens it.

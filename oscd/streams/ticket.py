@@ -21,6 +21,7 @@ from typing import Final
 import orjson
 
 from oscd.errors import Forbidden
+from oscd.events.salt import SaltSource
 from oscd.feed.frame import StreamFilter
 
 MAX_TICKET: Final = 4096
@@ -60,19 +61,25 @@ class Tickets:
     """Issues and redeems the tickets of one node.
 
     Args:
-        salt: The cluster's.
+        salt: Gives the cluster's.
         clock: Seconds since 1970.
         rounds: Other than the usual ones, for tests.
     """
 
-    def __init__(self, salt: bytes, *, clock: Callable[[], float] = time.time, rounds: int = ROUNDS) -> None:
-        self._base = hashlib.sha256(_PURPOSE + salt).digest()
+    def __init__(
+        self, salt: SaltSource, *, clock: Callable[[], float] = time.time, rounds: int = ROUNDS
+    ) -> None:
+        self._salt = salt
         self._clock = clock
         self._rounds = rounds
         self._stretched: dict[bytes, asyncio.Future[bytes]] = {}
 
     async def issue(self, wanted: StreamFilter, seconds: int, api_key: bytes | None) -> tuple[str, int]:
-        """Make a ticket; gives it and when it expires, in seconds since 1970."""
+        """Make a ticket; gives it and when it expires, in seconds since 1970.
+
+        Raises:
+            Unavailable: There is no salt yet.
+        """
         expires_at = int(self._clock()) + seconds
         contents = orjson.dumps([expires_at, wanted.key, wanted.environment, wanted.category])
         signature = _sign(await self._key(api_key), contents)
@@ -86,6 +93,7 @@ class Tickets:
 
         Raises:
             Forbidden: It is not one of ours, or has expired.
+            Unavailable: There is no salt yet.
         """
         contents, signature = _parts(text)
         self._forget_all_but(api_keys)
@@ -105,13 +113,14 @@ class Tickets:
 
     async def _key(self, api_key: bytes | None) -> bytes:
         """The key that signs; stretched once, however many ask, and whether or not they wait for it."""
+        base = hashlib.sha256(_PURPOSE + self._salt()).digest()
         if api_key is None:
-            return self._base
+            return base
         name = credential(api_key)
         stretched = self._stretched.get(name)
         if stretched is None:
             stretched = asyncio.get_running_loop().run_in_executor(
-                None, hashlib.pbkdf2_hmac, "sha256", api_key, self._base, self._rounds
+                None, hashlib.pbkdf2_hmac, "sha256", api_key, base, self._rounds
             )
             self._stretched[name] = stretched
         # A caller that leaves must not take it with it: the next would begin anew, as often as callers leave.

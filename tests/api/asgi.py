@@ -25,6 +25,7 @@ from oscd.events.sqlite.log import SqliteLog
 from oscd.events.sqlite.prepare import prepare
 from oscd.feed.bell import Bell
 from oscd.feed.board import Board
+from oscd.feed.synced import Synced
 from oscd.feed.tail import Tail
 from oscd.metrics.counters import Counters
 from oscd.metrics.exposition import Exposition, Sources
@@ -158,6 +159,7 @@ class Site:
         lines: The log line of each request.
         counters: What the edge, the node and the log have counted.
         derived: Each user key, or password of a backup, that was stretched, in order.
+        synced: What replication says of merged backlogs.
         opened: Each stream; those that are still open at the end are left then.
     """
 
@@ -168,6 +170,7 @@ class Site:
     log: SqliteLog
     counters: Counters
     registry: Registry
+    synced: Synced
     lines: list[dict[str, object]] = field(default_factory=list)
     derived: list[str] = field(default_factory=list)
     opened: list[Opened] = field(default_factory=list)
@@ -329,16 +332,18 @@ async def opened_site(
         return BackupKey(hashlib.sha256(salt + password.encode()).digest())
 
     keyring = KeyRing(
-        bytes(64),
+        lambda: bytes(64),
         slot=DerivationSlot(directory / "slot"),
         derive=derive,
         derive_backup_key=derive_backup_key,
     )
     node = Node(log, keyring, bell, counts=counters)
     lines: list[dict[str, object]] = []
-    tail, board = Tail(log, bell), Board(directory / "subscriptions", 1, 0)
+    board = Board(directory / "subscriptions", 1, 0)
+    synced = Synced(Board(directory / "synced", 1, 0, goes_on=True), bell)
+    tail = Tail(log, bell, synced=synced.total)
     registry = Registry(
-        Feed(log, tail, keepalive_seconds, counters.opened, hold_seconds),
+        Feed(log, tail, keepalive_seconds, counters.opened, "tested", hold_seconds),
         counters=counters,
         board=board,
         most=most_streams,
@@ -350,7 +355,7 @@ async def opened_site(
             backups=backups,
             keyring=keyring,
             registry=registry,
-            tickets=Tickets(bytes(64), rounds=1),
+            tickets=Tickets(lambda: bytes(64), rounds=1),
             counters=counters,
             exposition=Exposition(counters, Sources(node.extent, board.total, "0"), seconds_between=0),
             probe=log.probe,
@@ -367,7 +372,7 @@ async def opened_site(
     )
     log.start()
     tail.start()
-    site = Site(app, node, backups, keyring, log, counters, registry, lines, derived)
+    site = Site(app, node, backups, keyring, log, counters, registry, synced, lines, derived)
     try:
         yield site
     finally:

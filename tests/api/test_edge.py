@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from oscd.api import edge as edge_module
+from oscd.api.service import Readiness
 from oscd.api.throttle import BURST
 from tests.api.asgi import (
     OTHER_KEY,
@@ -168,6 +169,19 @@ async def test_ready_says_why_the_log_cannot_be_written(site: Site, tmp_path: Pa
     assert (await site.ask("GET", "/health")).status == 200
     moved.rename(tmp_path / "log.db")
     assert (await _ready(site, 200)).json() == {"ready": True}
+
+
+async def test_what_a_node_waits_for_is_told_beside_the_trouble_of_its_log() -> None:
+    """`/ready` has the sentences of both, each once, and is asked anew each time."""
+    awaited = ["The disk is full."]
+
+    async def probe() -> str | None:
+        return "The disk is full."
+
+    readiness = Readiness(probe, lambda: awaited)
+    assert await readiness.reasons() == ["The disk is full."]
+    awaited.append("This node has no salt yet.")
+    assert await readiness.reasons() == ["The disk is full.", "This node has no salt yet."]
 
 
 async def _ready(site: Site, status: int) -> Answered:

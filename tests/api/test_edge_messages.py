@@ -54,7 +54,7 @@ async def bodies(framework: Framework, method: str = "GET") -> list[tuple[bytes,
         max_import_bytes=1024,
         log=lambda **_: None,
         count=lambda *_: None,
-        redeem=Tickets(bytes(64)).redeem,
+        redeem=Tickets(lambda: bytes(64)).redeem,
     )
     await edge(scope_of(method), receive, send)
     return [(message["body"], message["more_body"]) for message in sent[1:]]

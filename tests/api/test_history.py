@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from oscd.commands import Sealed
 from oscd.events.codec import genesis_digest
 from oscd.events.event import EventRef, Origin
 from oscd.events.position import Mark, Position, decode_position
 from oscd.events.sqlite.transaction import SqliteWriting
+from oscd.projections.conflict_table import conflicts
 from oscd.projections.sqlite import SqliteProjections
+from oscd.values import seal_value
 from tests.api.asgi import OTHER_KEY, USER_KEY, Answered, Site, assert_problem
 from tests.events.log_contract import draft
 
@@ -35,8 +39,18 @@ async def versions(site: Site, query: str = "", **more: Any) -> list[dict[str, A
     return found
 
 
-async def append_elsewhere(site: Site, *, replaces: EventRef | None, stamp: int) -> None:
-    """Take in an event of `k` that another node wrote."""
+async def append_elsewhere(
+    site: Site, *, replaces: EventRef | None, stamp: int, sealed: Sealed | None = None
+) -> None:
+    """Take in an event of `k` that another node wrote.
+
+    Args:
+        sealed: Its value; None: one that no key here opens.
+    """
+    drafted = draft("k", environment="e", replaces=replaces, stamp=stamp)
+    if sealed is not None:
+        body = replace(drafted.body, ciphertext=sealed.ciphertext)
+        drafted = replace(drafted, event_id=sealed.event_id, key_id=sealed.key_id, body=body)
 
     def run(writing: Any) -> None:  # noqa: ANN401
         connection = writing.store
@@ -47,7 +61,7 @@ async def append_elsewhere(site: Site, *, replaces: EventRef | None, stamp: int)
                 (origin.node_id, origin.incarnation, genesis_digest(origin)),
             )
         other = SqliteWriting(connection, origin=origin, projections=SqliteProjections(), clock=lambda: stamp)
-        other.append([draft("k", environment="e", replaces=replaces, stamp=stamp)])
+        other.append([drafted])
 
     await site.log.write(run, size=1)
 
@@ -177,6 +191,22 @@ async def test_events_that_lost_a_merge_are_marked_and_can_be_restored(
     restored = await site.ask("POST", ROLLBACK, body={"position": found[2]["position"]})
     assert restored.json()["value"] == "second"
     assert [one["superseded"] for one in await versions(site)] == [False, True, False, False, False]
+
+
+async def test_the_loser_of_a_conflict_is_marked_and_its_position_brings_it_back(site: Site) -> None:
+    """What lost against another node's write is listed, is superseded in its history, and is not gone."""
+    await site.create("k", "ours")
+    sealed = await seal_value(await site.keyring.derive(USER_KEY), "e", "k", b'"theirs"')
+    await append_elsewhere(site, replaces=None, stamp=2**52, sealed=sealed)
+    (met,) = await site.log.read(lambda reading: conflicts(reading.store, 10))
+    assert (met.environment, met.key, met.foreign_key) == ("e", "k", False)
+    assert (met.winner.origin.node_id, met.loser.origin.node_id) == ("elsewhere", "tested")
+    position = (await site.log.read(lambda reading: reading.cut_naming(met.loser))).position.encode()
+    lost, kept = await versions(site, "&values=true")
+    assert (lost["superseded"], lost["value"], lost["position"]) == (True, "ours", position)
+    assert (kept["superseded"], kept["value"]) == (False, "theirs")
+    assert (await site.ask("POST", ROLLBACK, body={"position": position})).json()["value"] == "ours"
+    assert len(await site.log.read(lambda reading: conflicts(reading.store, 10))) == 1
 
 
 async def test_a_rollback_is_an_ordinary_event(site: Site) -> None:

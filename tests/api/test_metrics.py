@@ -270,6 +270,6 @@ async def ask_edge(framework: edge_module.App, calls: list[tuple[str, str, int, 
         max_import_bytes=1024,
         log=lambda **_: None,
         count=count,
-        redeem=Tickets(bytes(64)).redeem,
+        redeem=Tickets(lambda: bytes(64)).redeem,
     )
     await edge(http_scope("GET", "/"), receive, Answer().send)

@@ -81,7 +81,7 @@ def lock(tmp_path: Path) -> Path:
 @pytest.fixture
 async def ring(lock: Path, clock: Clock, fake: FakeDerive) -> AsyncIterator[KeyRing]:
     ring = KeyRing(
-        SALT, slot=DerivationSlot(lock), clock=clock, derive=fake, derive_backup_key=fake.backup_key
+        lambda: SALT, slot=DerivationSlot(lock), clock=clock, derive=fake, derive_backup_key=fake.backup_key
     )
     yield ring
     fake.gate.set()
@@ -292,7 +292,7 @@ async def test_two_workers_never_derive_at_once(
 
     monkeypatch.setattr(derivation_slot, "_try_lock", noting)
     other_fake = FakeDerive()
-    other = KeyRing(SALT, slot=DerivationSlot(lock), derive=other_fake)
+    other = KeyRing(lambda: SALT, slot=DerivationSlot(lock), derive=other_fake)
     fake.gate.clear()
     async with asking(ring, "a") as first:
         await until(lambda: fake.keys == ["a"])
@@ -375,7 +375,7 @@ def test_a_slot_whose_time_is_up_is_not_even_tried(lock: Path) -> None:
 
 async def test_a_lock_file_that_cannot_be_opened_is_a_503(tmp_path: Path, fake: FakeDerive) -> None:
     """Trouble with the slot's file is answered without naming the file, and nothing is derived."""
-    ring = KeyRing(SALT, slot=DerivationSlot(tmp_path / "missing" / "derive.lock"), derive=fake)
+    ring = KeyRing(lambda: SALT, slot=DerivationSlot(tmp_path / "missing" / "derive.lock"), derive=fake)
 
     with pytest.raises(Unavailable) as refused:
         await ring.derive("a")
@@ -434,7 +434,7 @@ async def test_closing_ends_the_wait_for_the_slot(ring: KeyRing, fake: FakeDeriv
 
 async def test_a_real_key_derives(lock: Path) -> None:
     """With nothing faked, the ring's cipher is the one its salt and user key make."""
-    ring = KeyRing(SALT, slot=DerivationSlot(lock))
+    ring = KeyRing(lambda: SALT, slot=DerivationSlot(lock))
     cipher = await ring.derive("user-key-1")
     await ring.close()
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from oscd.errors import OscdError
 from oscd.events import codec
-from oscd.events.event import Event, EventType, Origin, Recorded
+from oscd.events.event import Event, EventRef, EventType, Origin, Recorded
 from oscd.events.log import Reading, Writing
 from oscd.events.memory import MemoryReading, MemoryStore, _State
 from oscd.feed.frame import Frame
@@ -33,6 +33,7 @@ class MergingLog:
 
     def __init__(self, node_id: str) -> None:
         self.origin = Origin(node_id, node_id.encode().hex().rjust(16, "0"))
+        self.key_id = node_id.encode().rjust(16, b"k")
         self.recorded: list[Recorded] = []
         self.trouble: OscdError | None = None
         self.reads = 0
@@ -61,14 +62,19 @@ class MergingLog:
         stamp = max((r.event.stamp for r in self.recorded), default=1_700_000_000_000_000) + ticks - 1
         for kind, key, category in changes:
             seq, stamp = seq + 1, stamp + 1
+            winner = self._winner(key)
+            type = "incarnation_began" if kind == "other" else _type(kind, winner)
             event = event_of(
-                self._type(kind, key),
+                type,
                 key,
                 category,
                 origin=self.origin,
                 seq=seq,
                 last_seq=last_seq,
                 stamp=stamp,
+                replaces=None if winner is None or kind == "other" else winner.ref,
+                # Whoever creates an entry owns it; here each node has one such user.
+                key_id=self.key_id if winner is None or type == EventType.CREATED else winner.key_id,
             )
             digest = codec.chain_digest(digest, codec.encode_header(event))
             self._record(event, digest)
@@ -94,13 +100,10 @@ class MergingLog:
         """Offsets at which the log has ended at some time, 0 included."""
         return [0, *(r.offset for r in self.recorded if r.event.seq == r.event.last_seq)]
 
-    def _type(self, kind: str, key: str) -> str:
-        if kind == "other":
-            return "incarnation_began"
+    def _winner(self, key: str) -> Event | None:
         reading = self.reading()
         winner = reading.winner("prod", key, reading.cut_at_head())
-        is_live = winner is not None and winner.event.type != EventType.DELETED
-        return kind if is_live else EventType.CREATED
+        return None if winner is None else winner.event
 
     def _record(self, event: Event, digest: bytes) -> None:
         reading = self.reading()
@@ -117,6 +120,11 @@ class MergingLog:
         )
 
 
+def _type(kind: str, winner: Event | None) -> str:
+    is_live = winner is not None and winner.type != EventType.DELETED
+    return kind if is_live else EventType.CREATED
+
+
 def event_of(
     type: str,
     key: str = "a",
@@ -126,6 +134,8 @@ def event_of(
     seq: int = 1,
     last_seq: int | None = None,
     stamp: int = 1,
+    replaces: EventRef | None = None,
+    key_id: bytes | None = b"k" * 16,
 ) -> Event:
     """An event of an entry in `prod`, or of none."""
     is_other = type == "incarnation_began"
@@ -142,9 +152,9 @@ def event_of(
         created_at=stamp,
         updated_at=stamp,
         event_id=bytes(16),
-        key_id=b"k" * 16,
+        key_id=key_id,
         imported=False,
-        replaces=None,
+        replaces=replaces,
         body_digest=bytes(32),
     )
 

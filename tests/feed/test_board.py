@@ -33,6 +33,14 @@ def test_a_worker_that_replaces_another_finds_what_it_left(tmp_path: Path) -> No
     assert (second.abandoned, second.own) == (0, 5)
 
 
+def test_a_number_may_go_on_from_where_it_was_left(tmp_path: Path) -> None:
+    """A total that readers compare with what they saw before never falls, whoever crashes in between."""
+    first, other = (Board(tmp_path / "board", 2, index, goes_on=True) for index in range(2))
+    first.own, other.own = 7, 5
+    successor = Board(tmp_path / "board", 2, 0, goes_on=True)
+    assert (successor.own, other.total()) == (7, 12)
+
+
 def test_another_process_is_seen(tmp_path: Path) -> None:
     """Nothing in memory crosses workers but the file: a killed process leaves its number to be found."""
     board = Board(tmp_path / "board", 2, 0)

@@ -19,7 +19,7 @@ from oscd.events.position import Position, decode_position
 from oscd.feed.bell import Bell
 from oscd.feed.frame import frame
 from oscd.feed.place import NoPlace, Place, place_at_head, place_of
-from oscd.feed.tail import Tail, Told
+from oscd.feed.tail import SyncPoint, Tail, Told
 from tests.feed.merging import MergingLog, Result, Step, apply, cluster, live, meet, ref, run, steps
 from tests.support.waiting import eventually
 
@@ -37,9 +37,14 @@ def small_pages() -> Iterator[None]:
 
 @asynccontextmanager
 async def tail_of(
-    log: MergingLog, *, window_events: int = 512, poll_seconds: float = NEVER, bell: Bell | None = None
+    log: MergingLog,
+    *,
+    window_events: int = 512,
+    poll_seconds: float = NEVER,
+    bell: Bell | None = None,
+    synced: Callable[[], int] = lambda: 0,
 ) -> AsyncIterator[Tail]:
-    tail = Tail(log, bell or Bell(), window_events=window_events, poll_seconds=poll_seconds)
+    tail = Tail(log, bell or Bell(), synced=synced, window_events=window_events, poll_seconds=poll_seconds)
     tail.start()
     yield tail
     await tail.close()
@@ -415,3 +420,65 @@ async def test_a_closed_tail_reads_no_more() -> None:
     await asyncio.sleep(0)
     assert log.reads == seen
     await tail.close()
+
+
+async def test_a_merged_backlog_is_told_once_the_tail_has_passed_it() -> None:
+    """The point of a sync lies behind every event that was counted, and each reader is woken for it."""
+    log, bell, total = written(1), Bell(), 0
+
+    def woken() -> None:
+        seen.append((tail.head, tail.sync_point))
+
+    seen: list[tuple[int, SyncPoint]] = []
+    async with tail_of(log, bell=bell, synced=lambda: total) as tail:
+        tail.attach(woken, place_at_head(log.reading()))
+        await eventually(lambda: log.reads)
+        write(log, 2, 3)
+        total = 5
+        bell.ring()
+        await eventually(lambda: tail.sync_point.total)
+        assert tail.sync_point == SyncPoint(6, 5)
+        assert seen[-1] == (6, SyncPoint(6, 5))
+        assert {point for _, point in seen[:-1]} == {SyncPoint(0, 0)}
+        write(log, 1)
+        bell.ring()
+        await settled(tail, log)
+        assert tail.sync_point == SyncPoint(6, 5)
+
+
+async def test_a_backlog_that_is_counted_while_the_tail_reads_waits_for_the_next_look() -> None:
+    """What is counted after the log was read may not have been passed: it is told behind its events."""
+    log, bell, total = written(1), Bell(), 0
+
+    class Growing(MergingLog):
+        async def read(self, function: Callable[[Reading[MemoryStore]], Result], *, size: int = 0) -> Result:
+            result = await super().read(function, size=size)
+            if len(self.recorded) == 2:  # the tail has looked, and a backlog comes only now
+                nonlocal total
+                write(self, 1)
+                total = 1
+            return result
+
+    growing = Growing(log.origin.node_id)
+    growing.recorded = log.recorded
+    async with tail_of(growing, bell=bell, synced=lambda: total) as tail:
+        tail.attach(lambda: None, place_at_head(growing.reading()))
+        await eventually(lambda: growing.reads)
+        write(growing, 1)
+        bell.ring()
+        await settled(tail, growing)
+        assert (tail.head, tail.sync_point) == (3, SyncPoint(0, 0))
+        bell.ring()
+        await eventually(lambda: tail.sync_point.total)
+        assert tail.sync_point == SyncPoint(3, 1)
+
+
+async def test_a_sync_whose_ring_was_lost_is_found_by_looking() -> None:
+    """Invariant 4: the number is compared at each look, though nothing else has happened."""
+    log, total = written(2), 0
+    async with tail_of(log, poll_seconds=0.01, synced=lambda: total) as tail:
+        tail.attach(lambda: None, place_at_head(log.reading()))
+        await eventually(lambda: log.reads)
+        total = 2
+        await eventually(lambda: tail.sync_point.total)
+        assert tail.sync_point == SyncPoint(2, 2)

@@ -19,6 +19,7 @@ from oscd.events.sqlite.prepare import prepare
 from oscd.events.sqlite.transaction import SqliteWriting
 from oscd.projections import sqlite as projections
 from oscd.projections.sqlite import SqliteProjections
+from tests.events.log_contract import draft
 
 Step = tuple[str, str, str, str]
 
@@ -64,6 +65,19 @@ def run_more(log: sqlite3.Connection, history: Sequence[Step], *, node_id: str |
     writing = SqliteWriting(log, origin=origin, projections=SqliteProjections(), clock=lambda: 0)
     for number, step in enumerate(history, start=1000 + writing.head()):
         run(writing, step, number)
+    log.execute("COMMIT")
+
+
+def collide(log: sqlite3.Connection, environment: str, key: str, *, stamp: int = 2**60) -> None:
+    """Append an event of another node that did not know the entry.
+
+    Args:
+        stamp: Its own; by default later than any.
+    """
+    log.execute("BEGIN IMMEDIATE")
+    origin = schema.new_origin(log, "node-c")
+    writing = SqliteWriting(log, origin=origin, projections=SqliteProjections(), clock=lambda: 0)
+    writing.append([draft(key, environment=environment, stamp=stamp)])
     log.execute("COMMIT")
 
 

@@ -12,7 +12,8 @@ COLUMNS = {
     "entries": "environment key id category version created_at updated_at stamp node_id incarnation seq"
     ' "offset" event_id key_id imported deleted',
     "counts": "kind name entries",
-    "totals": "entries state",
+    "totals": "entries state conflicts",
+    "conflicts": "number winner loser foreign_key",
     "meta": "value",
 }
 STRANGE: dict[str, object] = {"text": "zz", "blob": b"\0", "null": None, "real": 2.5}

@@ -84,10 +84,12 @@ def projected(events: Sequence[Event]) -> sqlite3.Connection:
 
 
 def state(store: sqlite3.Connection) -> object:
-    """Everything but what is this node's own: ids and offsets."""
+    """Everything but what is this node's own: ids, offsets, and which events met."""
     columns = "environment, key, category, version, created_at, stamp, node_id, incarnation, seq, deleted"
     entries = store.execute(f"SELECT {columns} FROM entries ORDER BY 1, 2").fetchall()
-    return entries, store.execute("SELECT * FROM counts ORDER BY 1, 2").fetchall(), projections.totals(store)
+    counts = store.execute("SELECT * FROM counts ORDER BY 1, 2").fetchall()
+    totals = projections.totals(store)
+    return entries, counts, totals.entries, totals.state
 
 
 @given(two_orders())
@@ -198,7 +200,7 @@ def test_every_event_can_be_looked_up_as_the_winner_of_its_time(history: list[St
 def test_an_event_that_is_of_no_entry_is_passed_over() -> None:
     """A type of a newer oscd changes no table, whatever it names."""
     store = projected([replace(bare_event(EventType.CREATED, "", "", None, 5), type="incarnation_began")])
-    assert projections.totals(store) == Totals(0, b"\0" * 32)
+    assert projections.totals(store) == Totals(0, b"\0" * 32, 0)
     assert store.execute("SELECT * FROM entries").fetchall() == []
     store.close()
 
@@ -206,5 +208,5 @@ def test_an_event_that_is_of_no_entry_is_passed_over() -> None:
 def test_an_empty_log_has_empty_totals() -> None:
     """Nothing is counted where nothing was written, and the digest of nothing is zero."""
     store = projected([])
-    assert projections.totals(store) == Totals(0, b"\0" * 32)
+    assert projections.totals(store) == Totals(0, b"\0" * 32, 0)
     store.close()

@@ -23,7 +23,7 @@ from oscd.events.sqlite.verify import verify_chain
 from oscd.projections.sqlite import SqliteProjections
 from oscd.projections.verify import verify_projections
 from tests.events.log_contract import draft
-from tests.projections.history import Step, log_with, run_more
+from tests.projections.history import Step, collide, log_with, run_more
 from tests.projections.strange import COLUMNS, STRANGE, put
 
 HISTORY: list[Step] = [
@@ -298,12 +298,17 @@ def test_swapped_events_of_two_origins_are_found(connection: sqlite3.Connection)
         ),
         ("UPDATE totals SET entries = 4", "totals: entries is 4, by the log 3"),
         ("UPDATE totals SET state = zeroblob(32)", "totals: state is 00"),
+        ("UPDATE totals SET conflicts = 3", "totals: conflicts is 3, by the log 1"),
+        ("UPDATE conflicts SET loser = 4", "conflicts (1,): loser is 4, by the log 8"),
+        ("DELETE FROM conflicts", "conflicts (1,): the row is missing"),
     ],
 )
 def test_a_changed_table_is_found_with_row_and_column(
     connection: sqlite3.Connection, tampering: str, found: str
 ) -> None:
     """Invariant 3: a projection that is not what the log says is named by table, row and column."""
+    collide(connection, "dev", "a", stamp=1)
+    assert findings(connection) == []
     assert connection.execute(tampering).rowcount > 0
     assert findings(connection)[0].startswith(found)
 
@@ -333,6 +338,7 @@ def test_whatever_is_put_where_is_a_finding(tmp_path: Path, table: str, column: 
     path = tmp_path / "log.db"
     with log_with(path, HISTORY) as log:
         run_more(log, OTHERS, node_id="node-b")
+        collide(log, "prod", "a")
         schema.write_meta(log, "salt_digest", bytes(32))
         places = log.execute(f"SELECT {column} FROM {table}").fetchall()
     assert places

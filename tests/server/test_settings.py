@@ -105,6 +105,7 @@ def test_unreadable_dotenv_stops_the_start(tmp_path: Path, content: bytes | None
         ("OSC_CLUSTER_NODES", "node2", "host:port"),
         ("OSC_CLUSTER_NODES", "ftp://node2:9000", "host:port"),
         ("OSC_CLUSTER_NODES", "node2:99999", "host:port"),
+        ("OSC_CLUSTER_NODES", "node2:9000?key=1", "host:port"),
         ("OSC_CLUSTER_NODE_ID", "a b", "letters, digits"),
     ],
 )
@@ -271,10 +272,65 @@ def test_a_cluster_without_api_key_stops_the_start(tmp_path: Path) -> None:
     assert "OSC_API_KEY_REQUIRED=true" in refusal(tmp_path, OSC_CLUSTER_ENABLED="true")
 
 
-def test_a_cluster_is_refused_as_long_as_there_is_no_replication(tmp_path: Path) -> None:
-    """A node that was told to replicate and cannot must not start."""
-    environ = {"OSC_CLUSTER_ENABLED": "true", "OSC_API_KEY_REQUIRED": "true", "OSC_API_KEY": SECRET}
-    assert "no replication yet" in refusal(tmp_path, **environ)
+CLUSTER = {
+    "OSC_CLUSTER_ENABLED": "true",
+    "OSC_CLUSTER_NODE_ID": "node-a",
+    "OSC_CLUSTER_NODES": "localhost:9001",
+    "OSC_CLUSTER_KEY": f"{SECRET}-of-nodes",
+    "OSC_API_KEY_REQUIRED": "true",
+    "OSC_API_KEY": SECRET,
+}
+"""A cluster with nothing to warn of."""
+
+
+def warnings_of(directory: Path, **environ: str) -> list[str]:
+    """What `CLUSTER` is warned about with these settings, an empty one meaning none."""
+    return load_settings(CLUSTER | environ, directory)[1]
+
+
+def test_a_cluster_with_all_it_needs_has_nothing_to_warn_of(tmp_path: Path) -> None:
+    """A name, a key of its own and peers on loopback are what a cluster wants."""
+    settings, warnings = load_settings(CLUSTER, tmp_path)
+    assert settings.cluster_key == f"{SECRET}-of-nodes".encode()
+    assert warnings == []
+
+
+def test_without_a_cluster_key_nodes_show_the_first_api_key(tmp_path: Path) -> None:
+    """The default is the first API key, and the operator is told what that key then opens."""
+    settings, (warning,) = load_settings(CLUSTER | {"OSC_CLUSTER_KEY": ""}, tmp_path)
+    assert settings.cluster_key == SECRET.encode()
+    assert settings.sources["OSC_CLUSTER_KEY"] == "OSC_API_KEY"
+    assert "OSC_CLUSTER_KEY is not set" in warning
+    assert SECRET not in warning
+
+
+@pytest.mark.parametrize("https", ["true", "false"])
+def test_a_key_that_travels_in_clear_is_warned_about(tmp_path: Path, https: str) -> None:
+    """Peers beyond loopback without TLS are named; a bare host counts as this node itself serves."""
+    nodes = "node-b:9000,http://10.0.0.3:9000,https://node-d:9000,http://127.0.0.1:9001,[::1]:9002"
+    (warning,) = warnings_of(tmp_path, OSC_CLUSTER_NODES=nodes, OSC_HTTPS_ENABLED=https)
+    bare = "" if https == "true" else "node-b:9000, "
+    assert f"travel in clear to {bare}http://10.0.0.3:9000; use https://" in warning
+
+
+def test_a_node_named_after_its_port_is_warned_about(tmp_path: Path) -> None:
+    """On two machines it would be one name, and both would refuse each other."""
+    (warning,) = warnings_of(tmp_path, OSC_CLUSTER_NODE_ID="")
+    assert "OSC_CLUSTER_NODE_ID is not set: this node is called node-9000" in warning
+
+
+def test_a_cluster_without_peers_and_peers_without_a_cluster_are_warned_about(tmp_path: Path) -> None:
+    """Either half alone replicates nothing to this node."""
+    (warning,) = warnings_of(tmp_path, OSC_CLUSTER_NODES="")
+    assert "OSC_CLUSTER_NODES names no other node" in warning
+    (warning,) = warnings_of(tmp_path, OSC_CLUSTER_ENABLED="false")
+    assert "set OSC_CLUSTER_ENABLED=true" in warning
+
+
+def test_more_peers_than_a_position_can_name_stop_the_start(tmp_path: Path) -> None:
+    """Every node has a place in every position, so their number has an end."""
+    nodes = ",".join(f"node:{port}" for port in range(9000, 9033))
+    assert "at most 32 nodes" in refusal(tmp_path, OSC_CLUSTER_NODES=nodes)
 
 
 def test_a_key_that_nobody_is_asked_for_is_warned_about(tmp_path: Path) -> None:

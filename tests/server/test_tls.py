@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from oscd.errors import StartRefused
 from oscd.server.settings import Settings
-from oscd.server.tls import tls_context, validity_warning
+from oscd.server.tls import peer_tls_context, tls_context, validity_warning
 from tests.support.certificates import DAY, Authority
 
 SECOND = timedelta(seconds=1)
@@ -73,6 +74,61 @@ def test_a_certificate_is_warned_about_outside_its_time(settings: Settings, cont
         assert validity_warning(context, settings.ssl_certfile, now) is None
 
 
+def test_peers_are_verified_whatever_is_set(tmp_path: Path) -> None:
+    """Certificate and name of a peer are checked, with the bundle that is named and with the system's."""
+    bundles = (None, Authority(tmp_path).bundle)
+    system, own = (peer_tls_context(Settings(cluster_ca_certs=bundle)) for bundle in bundles)
+    for context in (system, own):
+        assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+        assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
+    assert len(own.get_ca_certs()) == 1
+
+
+def test_a_node_shows_its_peers_what_is_set_for_them(tmp_path: Path) -> None:
+    """Certificate and key may be two files or one; an authority that its operator trusts takes either."""
+    authority = Authority(tmp_path)
+    identity = authority.client()
+    both = tmp_path / "both.pem"
+    both.write_bytes(identity.certificate.read_bytes() + identity.keyfile.read_bytes())
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=authority.bundle)
+    server.verify_mode = ssl.CERT_REQUIRED
+    shown = authority.server()
+    server.load_cert_chain(shown.certificate, shown.keyfile)
+    for certificate, key in ((identity.certificate, identity.keyfile), (both, None)):
+        client = peer_tls_context(
+            Settings(cluster_ca_certs=authority.bundle, cluster_certfile=certificate, cluster_keyfile=key)
+        )
+        assert _agreed(server, client)
+    assert not _agreed(server, peer_tls_context(Settings(cluster_ca_certs=authority.bundle)))
+
+
+def test_a_file_for_peers_that_will_not_do_is_named(tmp_path: Path) -> None:
+    """The one line that stops the start names the setting, and holds nothing of the key."""
+    authority = Authority(tmp_path)
+    identity, other = authority.client(), authority.client("other")
+    locked = identity.write_key(tmp_path / "locked.key.pem", "open sesame")
+    certificate, missing = identity.certificate, tmp_path / "missing.pem"
+    for settings, line in (
+        (Settings(cluster_ca_certs=missing), "OSC_CLUSTER_CA_CERTS="),
+        (Settings(cluster_ca_certs=identity.keyfile), "OSC_CLUSTER_CA_CERTS="),
+        (
+            Settings(cluster_keyfile=identity.keyfile),
+            "OSC_CLUSTER_KEYFILE is set, but not OSC_CLUSTER_CERTFILE",
+        ),
+        (Settings(cluster_certfile=missing), "OSC_CLUSTER_CERTFILE="),
+        (Settings(cluster_certfile=certificate), "OSC_CLUSTER_KEYFILE="),
+        (Settings(cluster_certfile=certificate, cluster_keyfile=other.keyfile), "OSC_CLUSTER_KEYFILE="),
+        (
+            Settings(cluster_certfile=certificate, cluster_keyfile=locked),
+            "accepted is a key without a password",
+        ),
+    ):
+        with pytest.raises(StartRefused) as refused:
+            peer_tls_context(settings)
+        assert str(refused.value).startswith(line)
+        assert "\n" not in str(refused.value)
+
+
 def _is_spoken(context: ssl.SSLContext, version: ssl.TLSVersion) -> bool:
     """Whether a client with this version alone gets a connection."""
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -82,14 +138,19 @@ def _is_spoken(context: ssl.SSLContext, version: ssl.TLSVersion) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         client.minimum_version = client.maximum_version = version
+    return _agreed(context, client) == version.name.replace("_", ".")
+
+
+def _agreed(server: ssl.SSLContext, client: ssl.SSLContext) -> str | None:
+    """The version in which both end up, in memory; None where one of them refuses the other."""
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
-    asking = client.wrap_bio(to_client, to_server)
-    serving = context.wrap_bio(to_server, to_client, server_side=True)
+    asking = client.wrap_bio(to_client, to_server, server_hostname="localhost")
+    serving = server.wrap_bio(to_server, to_client, server_side=True)
     try:
         for _ in range(4):
             for side in (asking, serving):
                 with suppress(ssl.SSLWantReadError):
                     side.do_handshake()
     except ssl.SSLError:
-        return False
-    return asking.version() == serving.version() == version.name.replace("_", ".")
+        return None
+    return asking.version() if asking.version() == serving.version() else None

@@ -24,6 +24,7 @@ from oscd.events.sqlite.transaction import SqliteWriting
 from oscd.feed.bell import Bell
 from oscd.feed.board import Board
 from oscd.feed.frame import StreamFilter
+from oscd.feed.synced import Synced
 from oscd.feed.tail import Tail
 from oscd.projections.sqlite import SqliteProjections
 from oscd.streams.registry import Registry
@@ -154,9 +155,10 @@ class Site:
         self.bell = bell
         self.opened: list[int] = []
         self.counts = Counts()
-        self.tail = Tail(self.log, bell, window_events=options.window_events)
+        self.synced = Synced(Board(directory / "synced", 1, 0, goes_on=True), bell)
+        self.tail = Tail(self.log, bell, synced=self.synced.total, window_events=options.window_events)
         self.feed = Feed(
-            self.log, self.tail, options.keepalive_seconds, self.opened.append, options.hold_seconds
+            self.log, self.tail, options.keepalive_seconds, self.opened.append, "tested", options.hold_seconds
         )
         self.board = Board(directory / "board", 2, 0)
         self.registry = Registry(

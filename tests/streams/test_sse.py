@@ -7,6 +7,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opensecureconf_client import SSEClient, SSEEventData  # type: ignore[import-untyped]
 
 from oscd.events.event import EventType
 from oscd.events.position import Position
@@ -50,6 +51,25 @@ def test_connected_says_who_and_what(at: str | None) -> None:
             "server_time": "2023-11-14T22:13:20.123456Z",
         },
     )
+
+
+async def test_a_sync_is_of_no_entry_and_the_published_client_takes_it() -> None:
+    """Contract §6: no id, nulls, how many events; that client counts it and calls its user."""
+    raw = sse.sync(3, NOW, "node-a")
+    (event,) = parse(raw).events
+    nothing = dict.fromkeys(("key", "environment", "category", "version"))
+    data = {**nothing, "timestamp": rfc3339(NOW), "node_id": "node-a", "data": {"events": 3}}
+    assert event == SseEvent("sync", None, data)
+    got = []
+
+    async def on_event(told: SSEEventData) -> None:
+        got.append((told.event_type, told.key, told.node_id, told.data))
+
+    client = SSEClient("http://node", on_event=on_event, log_level="ERROR")
+    kind, line = (part.split(b": ", 1)[1].decode() for part in raw.splitlines()[:2])
+    await client._handle_event_data(kind, line)
+    assert got == [("sync", None, "node-a", {"events": 3})]
+    assert client.stats.events_by_type["sync"] == 1
 
 
 @given(names, names | st.none(), st.sampled_from(list(EventType)))

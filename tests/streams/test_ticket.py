@@ -36,7 +36,7 @@ class Clock:
 
 
 def tickets_of(salt: bytes = SALT, clock: Clock | None = None) -> Tickets:
-    return Tickets(salt, clock=clock or Clock(), rounds=1)
+    return Tickets(lambda: salt, clock=clock or Clock(), rounds=1)
 
 
 async def refused(

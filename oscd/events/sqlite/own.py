@@ -1,4 +1,4 @@
-"""Owns the SQL of what a log knows of itself among others: its standing, what holds its writes, the runs it fenced.
+"""Owns the SQL of what a log knows of itself among others: its standing, what holds its writes, the runs of other nodes.
 
 All of it is in the log's `meta`, so that every worker acts on the same answer and a restart forgets none. Must not
 begin, commit or lock, nor decide any of it.
@@ -7,6 +7,7 @@ begin, commit or lock, nor decide any of it.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from typing import Final
 
 from oscd.errors import LogCorrupt, Unavailable
@@ -14,7 +15,7 @@ from oscd.events.event import Origin
 from oscd.events.sqlite.schema import read_meta, write_meta
 from oscd.events.standing import Own, Standing
 
-MAX_FENCES: Final = 256
+MAX_RUNS: Final = 256
 """Nodes whose runs a log remembers. A cluster is far smaller, and a caller must not make this grow."""
 
 _STANDING: Final = "standing"
@@ -67,20 +68,21 @@ def hold_writes(connection: sqlite3.Connection, reason: str | None) -> None:
 
 
 def fence(connection: sqlite3.Connection, node_id: str, run: str) -> None:
-    """Note the latest run of a node; what an older one still has on its way here is not taken any more.
+    """Note the latest run of another node; what an older one still has on its way here is not taken any more.
 
     Raises:
         Unavailable: The log remembers as many nodes as it may.
     """
-    (count,) = connection.execute(
-        "SELECT count(*) FROM meta WHERE name LIKE ? AND name <> ?", (f"{_RUN}%", _RUN + node_id)
-    ).fetchone()
-    if count >= MAX_FENCES:
+    known = runs(connection)
+    if node_id not in known and len(known) >= MAX_RUNS:
         raise Unavailable("This node has met too many others to remember one more.")
     write_meta(connection, _RUN + node_id, run)
 
 
-def fenced(connection: sqlite3.Connection, node_id: str) -> str | None:
-    """The latest run of a node that has asked; None where none has."""
-    run = read_meta(connection, _RUN + node_id)
-    return None if run is None else str(run)
+def runs(connection: sqlite3.Connection) -> Mapping[str, str]:
+    """By node id, the latest run of other nodes that the log has noted."""
+    rows = connection.execute(
+        "SELECT name, value FROM meta WHERE name >= ? AND name < ?",
+        (_RUN, _RUN[:-1] + chr(ord(_RUN[-1]) + 1)),
+    )
+    return {name.removeprefix(_RUN): str(run) for name, run in rows}

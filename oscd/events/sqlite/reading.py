@@ -138,12 +138,12 @@ class SqliteReading:
         page: list[Raw] = []
         size = 0
         for row in self.store.execute(
-            'SELECT "offset", incarnation, events.seq, header, body FROM events'
+            'SELECT "offset", incarnation, events.seq, events.digest, header, body FROM events'
             ' JOIN origins ON origins.id = events.origin WHERE "offset" > ? ORDER BY "offset" LIMIT ?',
             (after, limit),
         ):
             page.append(Raw(*row))
-            size += len(row[4] or b"")
+            size += len(row[5] or b"")
             if size >= MAX_PAGE_BYTES:
                 break
         return page
@@ -164,9 +164,9 @@ class SqliteReading:
         """What this log knows of the origin it appends to."""
         return own.read_own(self.store)
 
-    def fenced(self, node_id: str) -> str | None:
-        """The latest run of a node that has asked where its log ended; None where none has."""
-        return own.fenced(self.store, node_id)
+    def runs(self) -> Mapping[str, str]:
+        """By node id, the latest run of other nodes that this log has noted."""
+        return own.runs(self.store)
 
 
 def _recorded(row: tuple[Any, ...]) -> Recorded:

@@ -188,7 +188,7 @@ class SqliteWriting(SqliteReading):
         self.tip = replace(self.tip, standing=standing)
 
     def fence(self, node_id: str, run: str) -> None:
-        """Note the latest run of a node that asks where its log ended.
+        """Note the latest run of another node.
 
         Raises:
             Unavailable: The log remembers as many nodes as it may.

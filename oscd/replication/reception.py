@@ -1,0 +1,253 @@
+"""Owns what becomes of the bytes of one stream: whole writes in batches, statuses, a goodbye; in bounded memory.
+
+A large write waits in a file without a name until its last event is here, so that it is taken whole. Must not touch a
+log, nor wait.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, Final
+
+from oscd.events.event import Event
+from oscd.replication.errors import OriginHeld, PeerRefused
+from oscd.replication.take import Held
+from oscd.replication.verify import Candidate, origin_of, sound
+from oscd.replication.wire import EventFrame, Frames, Goodbye, PeerStatus, event_frame
+
+BATCH_EVENTS: Final = 500
+BATCH_BYTES: Final = 1024 * 1024
+LARGE_EVENTS: Final = 2000
+LARGE_BYTES: Final = 4 * 1024 * 1024
+"""A write of more events or bytes is not kept in memory."""
+
+MAX_HELD_ORIGINS: Final = 256
+"""Origins that one stream may have held before it is condemned itself."""
+
+RECENT_EVENTS: Final = 4096
+_READ_BYTES: Final = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one event and one write may take, in bytes."""
+
+    max_body_bytes: int
+    max_write_bytes: int
+
+
+class Recent:
+    """The digests of events that came in lately, shared by the links of a node: each event comes from every peer.
+
+    A digest stands for an event and all before it, so what it names is here already, and is passed over unread.
+    """
+
+    def __init__(self, most: int = RECENT_EVENTS) -> None:
+        self._order: deque[bytes] = deque()
+        self._digests: set[bytes] = set()
+        self._most = most
+
+    def __contains__(self, digest: bytes) -> bool:
+        return digest in self._digests
+
+    def note(self, digests: Iterable[bytes]) -> None:
+        """Events with these digests are in the log now."""
+        for digest in digests:
+            if digest not in self._digests:
+                self._digests.add(digest)
+                self._order.append(digest)
+        while len(self._order) > self._most:
+            self._digests.discard(self._order.popleft())
+
+
+@dataclass(frozen=True, slots=True)
+class Writes:
+    """Whole writes in memory; see `oscd.replication.take.Batch`."""
+
+    events: Sequence[Candidate]
+    size: int
+    is_large: bool = False
+
+    def candidates(self) -> Iterable[Candidate]:
+        """The events."""
+        return self.events
+
+    def close(self) -> None:
+        """Nothing is to be let go."""
+
+
+class LargeWrite:
+    """One write in a file; see `oscd.replication.take.Batch`."""
+
+    is_large = True
+
+    def __init__(self, directory: Path, bounds: Bounds) -> None:
+        self.size = 0
+        self._bounds = bounds
+        self._file: IO[bytes] = TemporaryFile(dir=directory, prefix=".oscd-incoming-")  # noqa: SIM115 - see `close`
+
+    def add(self, frame: EventFrame) -> None:
+        """Put one more event into it.
+
+        Raises:
+            PeerRefused: It is larger than any write may be.
+            OSError: The disk does not take it.
+        """
+        data = event_frame(frame)
+        self.size += len(data)
+        if self.size > self._bounds.max_write_bytes:
+            raise PeerRefused("it sends a write that is larger than any may be.")
+        self._file.write(data)
+
+    def candidates(self) -> Iterator[Candidate]:
+        """The events, read and checked anew."""
+        self._file.seek(0)
+        frames = Frames(self._bounds.max_body_bytes)
+        while data := self._file.read(_READ_BYTES):
+            for frame in frames.feed(data):
+                assert isinstance(frame, EventFrame)
+                yield sound(frame)
+
+    def close(self) -> None:
+        """Let go of the file, which has no name."""
+        self._file.close()
+
+
+Received = Writes | LargeWrite | PeerStatus | Goodbye
+
+
+class Reception:
+    """One stream. Whoever is given a `LargeWrite` closes it.
+
+    Args:
+        directory: Where a large write waits.
+
+    Attributes:
+        held: By incarnation, the origins of which nothing more is taken from this stream.
+    """
+
+    def __init__(self, bounds: Bounds, directory: Path, recent: Recent) -> None:
+        self.held: dict[str, Held] = {}
+        self._bounds = bounds
+        self._directory = directory
+        self._recent = recent
+        self._frames = Frames(bounds.max_body_bytes)
+        self._whole: list[Candidate] = []
+        self._whole_bytes = 0
+        self._write: list[tuple[EventFrame, Candidate]] = []
+        self._write_bytes = 0
+        self._large: LargeWrite | None = None
+        self._last: Event | None = None
+        self._seqs: dict[str, int] = {}
+
+    def feed(self, data: bytes) -> Iterator[Received]:
+        """What has become whole; must be taken to the end before more is fed.
+
+        Raises:
+            PeerRefused: The stream is not what a peer sends.
+            OSError: The disk does not take a large write.
+        """
+        for frame in self._frames.feed(data):
+            if isinstance(frame, EventFrame):
+                yield from self._event(frame)
+                continue
+            if self._last is not None:
+                raise PeerRefused("it ends a write before its last event.")
+            if (writes := self.pending()) is not None:
+                yield writes
+            yield frame
+
+    def pending(self) -> Writes | None:
+        """The whole writes that are here and were not given out yet."""
+        if not self._whole:
+            return None
+        writes = Writes(self._whole, self._whole_bytes)
+        self._whole, self._whole_bytes = [], 0
+        return writes
+
+    def hold(self, held: Held) -> None:
+        """Take nothing more of an origin from this stream.
+
+        Raises:
+            PeerRefused: There are more of these than any cluster has.
+        """
+        self.held.setdefault(held.origin.incarnation, held)
+        if len(self.held) > MAX_HELD_ORIGINS:
+            raise PeerRefused("it sends events of more origins than any cluster has.")
+
+    def close(self) -> None:
+        """Let go of what has not become whole."""
+        if self._large is not None:
+            self._large.close()
+            self._large = None
+
+    def _event(self, frame: EventFrame) -> Iterator[Received]:
+        if self._last is None and (frame.digest in self._recent or frame.incarnation in self.held):
+            return
+        try:
+            candidate = sound(frame)
+        except OriginHeld as held:
+            self._hold_unsound(frame, str(held))
+            return
+        if candidate.event.origin.incarnation in self.held:
+            return
+        self._require_in_turn(candidate.event)
+        self._add(frame, candidate)
+        if candidate.event.seq == candidate.event.last_seq:
+            yield from self._end_write()
+
+    def _hold_unsound(self, frame: EventFrame, reason: str) -> None:
+        """Hold an origin by what its frame says, as its event is not to be believed."""
+        self._drop_write()
+        self.hold(Held(origin_of(frame), frame.seq, reason))
+
+    def _require_in_turn(self, event: Event) -> None:
+        if event.seq <= self._seqs.get(event.origin.incarnation, 0):
+            raise PeerRefused("it sends an event again.")
+        self._seqs[event.origin.incarnation] = event.seq
+        last = self._last
+        if last is not None and (event.origin, event.seq, event.last_seq) != (
+            last.origin,
+            last.seq + 1,
+            last.last_seq,
+        ):
+            raise PeerRefused("it begins a write before another has ended.")
+        self._last = event
+
+    def _add(self, frame: EventFrame, candidate: Candidate) -> None:
+        size = len(frame.header) + len(frame.body or b"")
+        self._write_bytes += size
+        if self._large is None:
+            self._write.append((frame, candidate))
+            event = candidate.event
+            if self._write_bytes > LARGE_BYTES or event.last_seq - event.seq >= LARGE_EVENTS:
+                self._large = LargeWrite(self._directory, self._bounds)
+                for held, _ in self._write:
+                    self._large.add(held)
+                self._write = []
+        else:
+            self._large.add(frame)
+
+    def _end_write(self) -> Iterator[Received]:
+        large, write, size = self._large, self._write, self._write_bytes
+        self._large = None
+        self._drop_write()
+        if large is not None:
+            if (writes := self.pending()) is not None:
+                yield writes
+            yield large
+            return
+        self._whole += [candidate for _, candidate in write]
+        self._whole_bytes += size
+        if len(self._whole) >= BATCH_EVENTS or self._whole_bytes >= BATCH_BYTES:
+            writes = self.pending()
+            assert writes is not None
+            yield writes
+
+    def _drop_write(self) -> None:
+        self.close()
+        self._write, self._write_bytes, self._last = [], 0, None

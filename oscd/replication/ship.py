@@ -1,0 +1,119 @@
+"""Owns what a peer that stands at a position is sent: pages of the log past it, and how this node stands.
+
+The order is this log's own, so whoever takes it all in has a causal log as well. Pure reading: must not wait, nor know
+who listens.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from oscd.events.log import Reading
+from oscd.events.position import Position
+from oscd.projections.sqlite import totals
+from oscd.replication.wire import PeerStatus, event_frame
+
+PAGE_EVENTS: Final = 500
+"""Events one view reads at most; their bodies are at most some 4 MiB and one more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """What a puller says of itself.
+
+    Attributes:
+        after: Where it stands.
+        run: A random word of its start.
+        salt: SHA-256 of its salt, in hexadecimal.
+        skip: The incarnation it appends to, of which it needs nothing; None where it cannot be sure of that.
+        asks: Whether it has not settled yet where its log ended (invariant 9).
+    """
+
+    after: Position
+    node_id: str
+    run: str
+    salt: str
+    skip: str | None = None
+    asks: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this node is to others: id, run and the SHA-256 of its salt, in hexadecimal."""
+
+    node_id: str
+    run: str
+    salt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shipping:
+    """How far a puller has been sent this log.
+
+    Attributes:
+        offset: All up to here was sent, or is known to it.
+        known: By incarnation, the seq up to which it has the events from elsewhere.
+    """
+
+    offset: int
+    known: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The next frames of a stream, perhaps none, and how far they lead."""
+
+    data: bytes
+    shipping: Shipping
+    is_at_head: bool
+
+
+def begin(reading: Reading[sqlite3.Connection], pull: Pull) -> Shipping:
+    """Where a stream to a puller begins: before the first event here that its position does not cover."""
+    known = {incarnation: mark.seq for incarnation, mark in pull.after.marks.items()}
+    first = reading.head() + 1
+    for incarnation in reading.position().marks:
+        if incarnation != pull.skip:
+            following = reading.find(incarnation, known.get(incarnation, 0) + 1)
+            first = first if following is None else min(first, following.offset)
+    return Shipping(first - 1, known)
+
+
+def page(reading: Reading[sqlite3.Connection], shipping: Shipping, skip: str | None) -> Page:
+    """The next page of the log, as frames."""
+    raws = reading.raw(shipping.offset, PAGE_EVENTS)
+    if not raws:
+        return Page(b"", shipping, is_at_head=True)
+    known = shipping.known
+    frames = [
+        event_frame(raw)
+        for raw in raws
+        if raw.incarnation != skip and raw.seq > known.get(raw.incarnation, 0)
+    ]
+    last = raws[-1].offset
+    return Page(b"".join(frames), Shipping(last, known), is_at_head=last >= reading.head())
+
+
+def status_of(
+    reading: Reading[sqlite3.Connection], identity: Identity, now: int, *, is_at_head: bool
+) -> PeerStatus:
+    """How this node stands, all of it as of one view.
+
+    Args:
+        now: This node's clock, µs since 1970.
+    """
+    held = totals(reading.store)
+    return PeerStatus(
+        node_id=identity.node_id,
+        run=identity.run,
+        salt=identity.salt,
+        now=now,
+        position=reading.position(),
+        state=held.state.hex(),
+        entries=held.entries,
+        head=reading.head(),
+        is_at_head=is_at_head,
+    )
