@@ -50,13 +50,13 @@ class RunningCluster:
         each: Further ones of single nodes, by number.
         scheme: How peers are named: "" as `host:port`, or `https://`.
         program: What the interpreter runs of single nodes, by number.
-        extra_peers: Further peers of single nodes, as `OSC_CLUSTER_NODES` names them.
         tls: What clients trust and show, where the nodes serve HTTPS.
 
     Attributes:
         nodes: Those that were started, by number.
         ports: Where each serves, for all its lives.
         links: The way of each node to each other one.
+        more_peers: Further peers of single nodes, as `OSC_CLUSTER_NODES` names them.
     """
 
     def __init__(
@@ -69,7 +69,6 @@ class RunningCluster:
         each: Mapping[int, Mapping[str, str]] | None = None,
         scheme: str = "",
         program: Mapping[int, Sequence[str]] | None = None,
-        extra_peers: Mapping[int, Sequence[str]] | None = None,
         tls: ssl.SSLContext = NO_TLS,
     ) -> None:
         self.directory = directory
@@ -84,7 +83,7 @@ class RunningCluster:
         self._scheme = scheme
         self._tls = tls
         self._program = dict(program or {})
-        self._extra_peers = {number: list((extra_peers or {}).get(number, ())) for number in self.numbers}
+        self.more_peers: dict[int, list[str]] = {number: [] for number in self.numbers}
 
     def start(self, *numbers: int) -> None:
         """Start these nodes side by side, all if none is named; one that ran before goes on where it was."""
@@ -92,6 +91,14 @@ class RunningCluster:
         with ThreadPoolExecutor(len(chosen)) as pool:
             for started in [pool.submit(self._start, number) for number in chosen]:
                 started.result()
+
+    def give_salt(self, salt: bytes, *numbers: int) -> None:
+        """Put a salt beside the empty logs of these nodes, all if none is named, before they are started."""
+        for number in numbers or tuple(self.numbers):
+            self.directory_of(number).mkdir(exist_ok=True)
+            path = self.directory_of(number) / "encryption.salt"
+            path.write_bytes(salt)
+            path.chmod(0o600)
 
     def kill(self, *numbers: int) -> None:
         """End these nodes as a power cut does."""
@@ -105,7 +112,7 @@ class RunningCluster:
     def peer_names(self, number: int) -> list[str]:
         """What a node is told of its peers."""
         ways = [self.links[number, other] for other in self.numbers if other != number]
-        return [f"{self._scheme}127.0.0.1:{way.port}" for way in ways] + self._extra_peers[number]
+        return [f"{self._scheme}127.0.0.1:{way.port}" for way in ways] + self.more_peers[number]
 
     def settings_of(self, number: int) -> dict[str, str]:
         """All settings of a node."""

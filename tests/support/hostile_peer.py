@@ -160,6 +160,7 @@ class Forged:
         return event_frame(
             self.event.origin.incarnation,
             self.event.seq,
+            self.digest,
             self.header if header is None else header,
             self.body if body is None else body,
         )
@@ -196,7 +197,7 @@ class Forger:
             created_at=now,
             updated_at=now,
             event_id=secrets.token_bytes(16),
-            key_id=secrets.token_bytes(8),
+            key_id=secrets.token_bytes(16),
             imported=False,
             replaces=None,
             body_digest=codec.body_digest(body),
@@ -208,11 +209,10 @@ class Forger:
         return Forged(header, body, event, self._digest)
 
 
-def event_frame(incarnation: str, seq: int, header: bytes, body: bytes) -> bytes:
-    """`E`, the lengths, the number, and what is stored."""
-    return (
-        b"E" + struct.pack(">II8sQ", len(header), len(body), bytes.fromhex(incarnation), seq) + header + body
-    )
+def event_frame(incarnation: str, seq: int, digest: bytes, header: bytes, body: bytes) -> bytes:
+    """`E`, the lengths, the number, the chain digest, and what is stored."""
+    numbers = struct.pack(">II8sQ32s", len(header), len(body), bytes.fromhex(incarnation), seq, digest)
+    return b"E" + numbers + header + body
 
 
 def status(peer: HostilePeer, **changes: Any) -> bytes:  # noqa: ANN401 - fields of JSON
