@@ -8,9 +8,11 @@
         │   └── AlreadyExists     400 (the published client maps the words "already exists")
         ├── NotAuthorized         401  user key missing, short, or not the entry's
         ├── Forbidden             403  API key, host or origin
+        │   └── NotAPeer              403  the cluster key
         ├── NotFound              404
         ├── MethodNotAllowed      405
         ├── BodyTooSlow           408
+        ├── Conflict              409  what the caller holds contradicts what this node holds
         ├── PreconditionFailed    412
         ├── BodyTooLarge          413
         ├── UnsupportedMedia      415
@@ -96,6 +98,12 @@ class Forbidden(RequestRefused):
     status, title, kind = 403, "Forbidden", "auth_error"
 
 
+class NotAPeer(Forbidden):
+    """The cluster key is missing or wrong: whoever asks is no node of this cluster."""
+
+    title = "Not a peer"
+
+
 class NotFound(RequestRefused):
     """No such entry or no such route."""
 
@@ -112,6 +120,12 @@ class BodyTooSlow(RequestRefused):
     """The body did not arrive in time."""
 
     status, title, kind = 408, "Request timeout", "timeout"
+
+
+class Conflict(RequestRefused):
+    """What the caller holds contradicts what this node holds; a person has to decide which of them is right."""
+
+    status, title, kind = 409, "Conflict", "conflict"
 
 
 class PreconditionFailed(RequestRefused):

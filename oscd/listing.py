@@ -1,4 +1,4 @@
-"""Owns lists: pages of entries in (environment, key) order, all as they stood at one position.
+"""Owns lists: pages of entries in (environment, key) order, all as they stood at one position, opened or by name.
 
 A long list is read page by page, each in a short view of its own, so no read transaction outlives a page or
 waits on a client (invariant 10). Entries that changed after the cut are looked up in the log as of the cut:
@@ -9,6 +9,7 @@ have changed since. Must not know a cipher's workings.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from oscd.events.cipher import Cipher
@@ -134,6 +135,35 @@ class Listing:
         if self._moment is None:
             return reading.cut_at_head()
         return cut_at(reading, self._moment, microseconds_now())
+
+
+class Inventory:
+    """One list of all entries that match, whoever can open them, without their values; cut at the head."""
+
+    def __init__(self, log: EventLog[sqlite3.Connection], filters: Filters) -> None:
+        self._log = log
+        self._filters = filters
+
+    async def pages(self, most_entries: int) -> AsyncIterator[list[Entry]]:
+        """All of it, so many entries at a time at most; a page may be empty.
+
+        Raises:
+            Unavailable: Not now.
+        """
+        after: tuple[str, str] | None = START
+        cut: Cut | None = None
+        while after is not None:
+
+            def run(
+                reading: Reading[sqlite3.Connection], begin: tuple[str, str] = after, known: Cut | None = cut
+            ) -> Page:
+                at = reading.cut_at_head() if known is None else known
+                bounds = (most_entries, LARGE_READ_BYTES)
+                return entries_of_page(reading, self._filters, begin, at, bounds, with_bodies=False)
+
+            page = await self._log.read(run, size=LARGE_READ_BYTES)
+            cut, after = page.cut, page.next_after
+            yield [entry for entry, _ in page.found]
 
 
 def entries_of_page(

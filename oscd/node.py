@@ -32,7 +32,7 @@ from oscd.feed.bell import Bell, until
 from oscd.feed.frame import StreamFilter
 from oscd.history.trail import Trail, trail
 from oscd.history.versions import History
-from oscd.listing import LARGE_READ_BYTES, Filters, Listing
+from oscd.listing import LARGE_READ_BYTES, Filters, Inventory, Listing
 from oscd.moment import Moment, cut_at
 from oscd.projections import sqlite as projections
 from oscd.projections.entry import Entry, entry_after
@@ -221,6 +221,10 @@ class Node:
     def list(self, filters: Filters, user_key: str, moment: Moment | None = None) -> Listing:
         """The entries the key opens, to be read page by page, as they stand or stood at a moment."""
         return Listing(self._log, self._keyring, filters, user_key, self._counts, moment)
+
+    def inventory(self, filters: Filters) -> Inventory:
+        """The entries, whoever owns them, without their values, to be read page by page."""
+        return Inventory(self._log, filters)
 
     def history(self, environment: str, key: str, user_key: str | None = None) -> History:
         """The versions of an entry, to be read page by page, with the values that the key opens."""

@@ -14,6 +14,7 @@ from werkzeug.exceptions import MethodNotAllowed as WerkzeugMethodNotAllowed
 from oscd.api.answers import problem_answer
 from oscd.api.backup import BackupCalls
 from oscd.api.call import BODY_SECONDS, LARGE_AT_ONCE, Handler, KeyConverter, Limits, bind
+from oscd.api.cluster import Cluster, Membership
 from oscd.api.configs import Configs
 from oscd.api.edge import Edge, RequestLog, held_back
 from oscd.api.exchange import Exchange, Network
@@ -61,6 +62,7 @@ class Parts:
         exposition: What all workers counted.
         probe: Says why the log cannot be written, or None.
         awaited: Says what else this node waits for before it may serve.
+        membership: This node in its cluster.
     """
 
     node: Node
@@ -71,6 +73,7 @@ class Parts:
     counters: Counters
     exposition: Exposition
     probe: Probe
+    membership: Membership
     awaited: Awaited = tuple
 
 
@@ -119,12 +122,13 @@ def _routes(parts: Parts, rules: EdgeRules, version: str) -> list[tuple[Operatio
         api_keys=lambda: rules.guard().api_keys,
     )
     documented = [
-        *Service(parts.node, Readiness(parts.probe, parts.awaited), version).routes(),
+        *Service(parts.node, Readiness(parts.probe, parts.awaited), version, parts.membership).routes(),
         *Metrics(parts.exposition).routes(),
         *Configs(parts.node).routes(),
         *BackupCalls(parts.node, parts.backups, rules.limits.max_body_bytes).routes(),
         *Past(parts.node, rules.limits.min_user_key_length).routes(),
         *streams.routes(),
+        *Cluster(parts.node, parts.membership).routes(),
     ]
     return [*documented, *Documentation([operation for operation, _ in documented], version).routes()]
 

@@ -60,6 +60,7 @@ class Call:
         user_key: "" where the operation takes none.
         key: The entry's key from the path, "" where the path has none.
         body: The body without its `value`.
+        octets: The body of an operation that takes bytes.
         value_json: The value as JSON, "" where the body has none: it waits in this form, which is the smallest.
     """
 
@@ -69,6 +70,7 @@ class Call:
     key: str
     query: BaseModel | None
     body: BaseModel | None
+    octets: bytes
     value_json: bytes
     after: Position | None
     caller: Caller
@@ -119,7 +121,7 @@ async def _read(
 ) -> Call:
     user_key = require_user_key(exchange, limits.min_user_key_length) if operation.user_key else ""
     most_bytes = limits.body_bytes(operation)
-    data = await _read_body(exchange, most_bytes) if operation.body is not None else b""
+    data = await _read_body(operation, exchange, most_bytes)
     exchange.require_single()
     body, stored = (
         (None, b"")
@@ -136,24 +138,28 @@ async def _read(
         key=key,
         query=None if operation.query is None else read_query(operation.query, request.scope["query_string"]),
         body=body,
+        octets=data if operation.takes_bytes else b"",
         value_json=stored,
         after=_position(exchange) if "X-OSC-After" in operation.headers else None,
         caller=Caller(_actor(exchange), exchange.address) if "X-Actor" in operation.headers else Caller(),
     )
 
 
-async def _read_body(exchange: Exchange, most_bytes: int) -> bytes:
-    """The body, as far as it is one.
+async def _read_body(operation: Operation, exchange: Exchange, most_bytes: int) -> bytes:
+    """The body, as far as it is one; of an operation that takes none it is left where it is.
 
     Raises:
         BodyTooLarge, Unavailable: It has more bytes than can be taken.
         UnsupportedMedia: It says of itself that it is not JSON.
         BodyTooSlow: It did not arrive in time.
     """
+    if operation.body is None and not operation.takes_bytes:
+        return b""
     announced = exchange.text(b"content-length") or "0"
     if announced.isdigit() and int(announced[:20]) > most_bytes:
         raise BodyTooLarge(f"The body exceeds {most_bytes} bytes.")
-    _require_json(exchange)
+    if not operation.takes_bytes:
+        _require_json(exchange)
     try:
         data = await request.get_data(cache=False)
     except RequestTimeout as error:

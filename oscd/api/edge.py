@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from oscd.api.exchange import Exchange, Network, exchange_of, take_origin_form
 from oscd.api.guard import (
     ALLOWED_HEADERS,
+    EVENTS_PATH,
     PREFLIGHT_SECONDS,
     STREAM_PATH,
     Guard,
@@ -23,11 +24,13 @@ from oscd.api.guard import (
     ticket_of,
 )
 from oscd.api.problems import problem_body, problem_headers
+from oscd.api.strangers import Strangers
 from oscd.api.throttle import FailureThrottle
 from oscd.errors import (
     BodyTooLarge,
     Forbidden,
     InternalError,
+    NotAPeer,
     NotAuthorized,
     NotFound,
     RequestRefused,
@@ -45,8 +48,10 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 # All that the framework looks at itself. Handlers read the rest from the `Exchange`, so that no key of a caller is
 # in an object of a library, which may show it, and none of them is decoded twice.
 FRAMEWORK_HEADERS = (b"host", b"content-length", b"transfer-encoding")
-# They last as long as their clients like, which would drown how long requests take.
 _HELD_BACK = frozenset({NotAuthorized.kind, Forbidden.kind, TooManyRequests.kind})
+
+# They last as long as their clients like, which would drown how long requests take.
+_ENDLESS = frozenset({STREAM_PATH, EVENTS_PATH})
 
 _log = logging.getLogger("oscd.api")
 
@@ -101,6 +106,7 @@ class Edge:
         self._imports = _Buffer(max_import_bytes, max_import_bytes)
         self._log = log
         self._count = count
+        self._strangers = Strangers()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -124,7 +130,7 @@ class Edge:
                 method,
                 exchange.route,
                 answer.status,
-                None if exchange.route == STREAM_PATH else seconds,
+                None if exchange.route in _ENDLESS else seconds,
                 exchange.error,
             )
             self._log(
@@ -145,10 +151,12 @@ class Edge:
             guard.admit(exchange, method, path, query_string)
             if shows_ticket(method, path, query_string):
                 exchange.ticket = await self._redeem(ticket_of(query_string), guard.api_keys)
-            if scope["raw_path"].startswith(b"//"):
-                # Werkzeug would strip it to one slash, but another path is another name.
+            if scope["path"].startswith("//"):
+                # Werkzeug would strip it to one slash, but another path is another name, however it is encoded.
                 raise NotFound("There is nothing at this path; /docs lists what there is.")
         except RequestRefused as refusal:
+            if isinstance(refusal, NotAPeer) and b"x-api-key" in exchange.headers:
+                self._strangers.met(exchange.address)
             refusal = await held_back(refusal, exchange, self._throttle)
             exchange.error = refusal.kind
             await answer.refuse(refusal)

@@ -56,6 +56,7 @@ class Exchange:
         host: The `Host` the client sees, lower-case; "" where there is none.
         route: Template of the matched route, for logs and metrics.
         api_key: Which of the accepted API keys it showed; None where none is required, or none was shown.
+        cluster_key: The cluster key it showed; only a path of nodes takes one, and no other request has any.
         ticket: What the ticket opens that it showed.
         raw_headers: The server's own list of the headers.
         received: Bytes of the body so far.
@@ -72,6 +73,7 @@ class Exchange:
     host: str
     route: str = "unmatched"
     api_key: bytes | None = field(default=None, repr=False)
+    cluster_key: bytes | None = field(default=None, repr=False)
     ticket: Ticket | None = None
     raw_headers: list[tuple[bytes, bytes]] = field(default_factory=list, repr=False)
     received: int = 0

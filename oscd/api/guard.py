@@ -1,4 +1,4 @@
-"""Owns who may ask: host, page origin and API key. Runs on headers alone, before a byte of the body is read.
+"""Owns who may ask: host, page origin, API key, cluster key. Runs on headers alone, before any of the body is read.
 
 Must not parse a body, know a route's meaning, or say which part of a key was wrong.
 """
@@ -8,13 +8,13 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import ip_address
 
 from oscd.api.exchange import Exchange
 from oscd.api.validation import parse_query
-from oscd.errors import Forbidden, Invalid, NotAuthorized
+from oscd.errors import Forbidden, Invalid, NotAPeer, NotAuthorized, NotFound
 
 OPEN_PATHS = frozenset(
     {
@@ -32,6 +32,10 @@ OPEN_PATHS = frozenset(
 )
 # The one path that a ticket opens.
 STREAM_PATH = "/sse/subscribe"
+# What only nodes of the cluster may see: the shipped log, and the salt. No API key opens these paths.
+EVENTS_PATH = "/cluster/events"
+SALT_PATH = "/cluster/salt"
+PEER_PATHS = frozenset({EVENTS_PATH, SALT_PATH})
 # Characters of an IPv6 address with an IPv4 one in it and a zone: what is longer is none, and is not remembered.
 _LONGEST_ADDRESS = 64
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -55,11 +59,13 @@ class Guard:
         api_keys: The accepted keys; empty where none is required.
         hosts: Names that `Host` may hold besides the harmless ones; None where any host may be asked for.
         origins: Page origins that may call; `*` is any.
+        cluster_key: What nodes show each other; None where clustering is off.
     """
 
-    api_keys: tuple[bytes, ...]
+    api_keys: tuple[bytes, ...] = field(repr=False)
     hosts: frozenset[str] | None
     origins: frozenset[str]
+    cluster_key: bytes | None = field(default=None, repr=False)
 
     def admit(self, exchange: Exchange, method: str, path: str, query_string: bytes = b"") -> None:
         """Let a request in.
@@ -67,7 +73,8 @@ class Guard:
         One that shows a ticket instead of an API key is let through to the edge, which redeems the ticket.
 
         Raises:
-            Forbidden: It may not ask: host, origin or API key.
+            Forbidden: It may not ask: host, origin, API key or cluster key.
+            NotFound: Only nodes of a cluster have this path, and this node is in none.
             BadRequest: One of the headers that decide came twice.
         """
         exchange.require_single(_DECIDING)
@@ -75,7 +82,9 @@ class Guard:
             raise Forbidden(
                 "Host: this name is not served here; the operator may list it in OSC_ALLOWED_HOSTS."
             )
-        if not self.api_keys:
+        if path in PEER_PATHS:
+            self._admit_peer(exchange, method)
+        elif not self.api_keys:
             self._refuse_foreign_page(exchange, method)
         elif (
             path not in OPEN_PATHS
@@ -119,6 +128,15 @@ class Guard:
             return
         if origin.lower() != f"{exchange.scheme}://{exchange.host}":
             raise Forbidden("Origin: pages of this origin may not change anything here (OSC_CORS_ORIGINS).")
+
+    def _admit_peer(self, exchange: Exchange, method: str) -> None:
+        if self.cluster_key is None:
+            raise NotFound("There is nothing at this path: clustering is off (OSC_CLUSTER_ENABLED).")
+        if method == "OPTIONS":
+            return
+        if not hmac.compare_digest(exchange.headers.get(b"x-api-key", b""), self.cluster_key):
+            raise NotAPeer("X-API-Key: this path takes the cluster key (OSC_CLUSTER_KEY), and no API key.")
+        exchange.cluster_key = self.cluster_key
 
     def _require_api_key(self, given: bytes) -> bytes:
         """The accepted key that was given."""

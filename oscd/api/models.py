@@ -189,6 +189,16 @@ class DeleteAnswer(BaseModel):
     message: str
 
 
+class ClusterInfo(BaseModel):
+    """How the cluster is, as anybody may know; counts include this node."""
+
+    enabled: Literal[True]
+    mode: Literal["replica"]
+    node_id: str
+    total_nodes: Count
+    healthy_nodes: Count
+
+
 class ServiceInfo(BaseModel):
     """What serves here."""
 
@@ -199,7 +209,7 @@ class ServiceInfo(BaseModel):
     status: Literal["operational"]
     features: list[str]
     cluster_enabled: bool
-    cluster: dict[str, Any] | None
+    cluster: ClusterInfo | None
 
 
 class Health(BaseModel):

@@ -49,6 +49,8 @@ class Operation:
         user_key: Whether it reads or writes values.
         is_body_optional: Whether no body stands for an empty object.
         takes_import: Whether its body may have `OSC_MAX_IMPORT_BYTES`.
+        takes_bytes: Whether its body is bytes that stand for themselves, and no JSON.
+        cluster_key: Whether the cluster key is what opens it.
     """
 
     method: str
@@ -64,6 +66,8 @@ class Operation:
     user_key: bool = False
     is_body_optional: bool = False
     takes_import: bool = False
+    takes_bytes: bool = False
+    cluster_key: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,8 @@ _RESPONSE_HEADERS: Final[Mapping[str, _Header]] = {
 
 _REFUSAL_HEADERS: Final = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 503: ("Retry-After",)}
 
+_BYTES: Final = "application/octet-stream"
+
 _SCHEMAS: Final = "#/components/schemas/"
 
 _SECURITY_SCHEMES: Final[_Json] = {
@@ -114,6 +120,12 @@ _SECURITY_SCHEMES: Final[_Json] = {
         "in": "header",
         "name": "X-API-Key",
         "description": "Needed where the node requires one",
+    },
+    "ClusterKey": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-API-Key",
+        "description": "What the nodes of a cluster show each other",
     },
     "UserKey": {
         "type": "apiKey",
@@ -182,13 +194,17 @@ def _operation(operation: Operation, refs: _Refs) -> _Json:
             "required": not operation.is_body_optional,
             "content": {"application/json": {"schema": refs[operation.body]}},
         }
-    if operation.api_key or operation.user_key:
+    elif operation.takes_bytes:
+        written["requestBody"] = {"required": True, "content": {_BYTES: {}}}
+    if operation.api_key or operation.user_key or operation.cluster_key:
         written["security"] = _security(operation)
     return written
 
 
 def _security(operation: Operation) -> list[_Json]:
     """List the alternatives: where the node requires no API key, everything goes without one."""
+    if operation.cluster_key:
+        return [{"ClusterKey": []}]
     user_key: _Json = {"UserKey": []} if operation.user_key else {}
     return [{"ApiKey": [], **user_key}, user_key] if operation.api_key else [user_key]
 

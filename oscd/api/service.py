@@ -12,11 +12,13 @@ from quart import Response
 
 from oscd.api.answers import json_answer, problem_answer
 from oscd.api.call import Call, Handler
+from oscd.api.cluster import MODE, Membership
 from oscd.api.docs_page import DOCS_HTML, DOCS_POLICY, docs_asset
-from oscd.api.models import Health, NotReady, Ready, ServiceInfo, Statistics
+from oscd.api.models import ClusterInfo, Health, NotReady, Ready, ServiceInfo, Statistics
 from oscd.api.openapi import Answer, Operation, document
 from oscd.errors import Forbidden, Invalid, NotFound, Unavailable
 from oscd.node import Node
+from oscd.replication.members import healthy_nodes, total_nodes
 
 NAME = "OpenSecureConf API"
 FEATURES = (
@@ -30,6 +32,7 @@ FEATURES = (
     "point-in-time",
     "rollback",
     "backup",
+    "replication",
 )
 UNCATEGORIZED = "uncategorized"
 # How long one look at the log serves every probe of this worker.
@@ -92,6 +95,7 @@ class Service:
     node: Node
     readiness: Readiness
     version: str
+    membership: Membership
 
     def routes(self) -> list[tuple[Operation, Handler]]:
         """What is served and documented."""
@@ -111,10 +115,23 @@ class Service:
             description="Encrypted, event-sourced configuration service",
             status="operational",
             features=list(FEATURES),
-            cluster_enabled=False,
-            cluster=None,
+            cluster_enabled=self.membership.members is not None,
+            cluster=await self._cluster(),
         )
         return json_answer(orjson.dumps(info.model_dump()))
+
+    async def _cluster(self) -> ClusterInfo | None:
+        members = self.membership.members
+        if members is None:
+            return None
+        report = await members.report()
+        return ClusterInfo(
+            enabled=True,
+            mode=MODE,
+            node_id=self.membership.node_id,
+            total_nodes=total_nodes(report),
+            healthy_nodes=healthy_nodes(report),
+        )
 
     async def health(self, _call: Call) -> Response:
         """`GET /health`."""

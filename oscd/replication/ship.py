@@ -1,7 +1,7 @@
 """Owns what a peer that stands at a position is sent: pages of the log past it, and how this node stands.
 
-The order is this log's own, so whoever takes it all in has a causal log as well. Pure reading: must not wait, nor know
-who listens.
+The order is this log's own, so whoever takes it all in has a causal log as well. Pure reading: must not wait, nor
+know who listens.
 """
 
 from __future__ import annotations

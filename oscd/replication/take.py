@@ -19,15 +19,15 @@ from oscd.replication.verify import Candidate, Terms, fork, require_next
 
 
 class Batch(Protocol):
-    """Whole writes in the order they came.
+    """Whole writes in the order they came."""
 
-    Attributes:
-        size: Bytes of their headers and bodies.
-        is_large: Whether it is one write that is not in memory, and is read as it is taken.
-    """
+    @property
+    def size(self) -> int:
+        """Bytes of their headers and bodies."""
 
-    size: int
-    is_large: bool
+    @property
+    def is_large(self) -> bool:
+        """Whether it is one write that is not in memory, and is read as it is taken."""
 
     def candidates(self) -> Iterable[Candidate]:
         """The events, each time anew."""
@@ -85,7 +85,7 @@ def take(writing: Writing[Any], batch: Batch, terms: Terms, sender: Sender) -> T
         LogCorrupt: This log was changed by hand.
     """
     if writing.runs().get(sender.node_id) != sender.run:
-        # It has asked where its log ended, and was told: what its older run still had on its way must not change that.
+        # It has asked where its log ended and was told: what an older run has on its way must not change that.
         raise PeerRefused("it has started anew.")
     taking = _Taking(writing, terms)
     if batch.is_large:

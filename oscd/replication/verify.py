@@ -1,8 +1,8 @@
 """Owns what a shipped event must be before it may reach the disk. Pure: no I/O, no clock.
 
-`sound` needs the event alone, `require_next` also what this log holds. What shows that the *peer* is at fault condemns its
-stream (`PeerRefused`); what an *origin* may have written itself holds that origin only (`OriginHeld`), so that a fault
-of one node does not cut off the others.
+`sound` needs the event alone, `require_next` also what this log holds. What shows that the *peer* is at fault
+condemns its stream (`PeerRefused`); what an *origin* may have written itself holds that origin only (`OriginHeld`),
+so that a fault of one node does not cut off the others.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from pathlib import Path
 from oscd import __version__
 from oscd.api.app import EdgeRules, Parts, create_app
 from oscd.api.call import Limits as RequestLimits
+from oscd.api.cluster import Membership
 from oscd.api.guard import Guard
 from oscd.backup.backups import Backups
 from oscd.errors import StartRefused
@@ -35,6 +36,7 @@ from oscd.metrics.counters import Counters, install
 from oscd.metrics.exposition import Exposition, Sources
 from oscd.node import Node
 from oscd.projections.sqlite import SqliteProjections
+from oscd.replication.members import Members
 from oscd.server.binding import is_loopback
 from oscd.server.connection import Limits as ConnectionLimits
 from oscd.server.control import WorkerControl
@@ -51,6 +53,9 @@ from oscd.streams.ticket import Tickets, credential
 from oscd.times import microseconds_now
 
 _log = logging.getLogger("oscd.worker")
+
+REPORT = "cluster.json"
+"""In the directory of the run: what the steward knows of the peers."""
 
 
 async def serve_node(
@@ -86,6 +91,7 @@ async def serve_node(
             counters=counters,
             exposition=Exposition(counters, Sources(node.extent, board.total, __version__), spec.runtime),
             probe=log.probe,
+            membership=_membership_of(spec, salt),
         ),
         rules=_rules_of(settings, keys),
         version=__version__,
@@ -138,6 +144,12 @@ def _log_of(spec: WorkerSpec, counters: Counters, bell: Bell) -> SqliteLog:
     )
 
 
+def _membership_of(spec: WorkerSpec, salt: SaltSource) -> Membership:
+    settings = spec.settings
+    members = Members(settings.cluster_nodes, spec.runtime / REPORT) if settings.cluster_enabled else None
+    return Membership(spec.node_id, members, salt)
+
+
 def _registry_of(spec: WorkerSpec, index: int, feed: Feed, counters: Counters, board: Board) -> Registry:
     return Registry(
         feed,
@@ -185,14 +197,15 @@ class _Keys:
         self.reload()
 
     def reload(self) -> None:
-        """Read the API keys again; whether one is required, and all else, stays as it was at the start."""
+        """Read API keys and cluster key again; whether one is required, and all else, stays as at the start."""
         try:
             settings, _ = load_settings(os.environ, self._spec.directory)
         except StartRefused as error:
             _log.error("the API keys were not read again: %s", error)
             return
         if settings.api_keys or not self._spec.settings.api_key_required:
-            self.guard = guard_of(replace(self._spec.settings, api_keys=settings.api_keys))
+            kept = self._spec.settings
+            self.guard = guard_of(replace(kept, api_keys=settings.api_keys, cluster_key=settings.cluster_key))
             self._registry.revoke({credential(api_key) for api_key in self.guard.api_keys})
         else:
             _log.error("the API keys were not replaced: the settings name none now")
@@ -209,6 +222,7 @@ def guard_of(settings: Settings) -> Guard:
         api_keys=() if keyless else settings.api_keys,
         hosts=frozenset(settings.allowed_hosts) if keyless and is_loopback(settings.host) else None,
         origins=frozenset(settings.cors_origins),
+        cluster_key=settings.cluster_key if settings.cluster_enabled else None,
     )
 
 

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 from oscd.api.app import EdgeRules, Parts, create_app
 from oscd.api.call import Limits
+from oscd.api.cluster import Membership
 from oscd.api.edge import Edge, Message
 from oscd.api.guard import Guard
 from oscd.backup.backups import Backups
@@ -31,6 +32,7 @@ from oscd.metrics.counters import Counters
 from oscd.metrics.exposition import Exposition, Sources
 from oscd.node import Node
 from oscd.projections.sqlite import SqliteProjections
+from oscd.replication.members import Members
 from oscd.streams.registry import Registry
 from oscd.streams.subscription import HOLD_SECONDS, Feed
 from oscd.streams.ticket import Tickets
@@ -40,6 +42,9 @@ from tests.support.waiting import eventually
 
 USER_KEY = "correct-horse-battery"
 OTHER_KEY = "staple-of-another-tenant"
+SALT = bytes(64)
+REPORT = "cluster.json"
+"""Where a site of a cluster finds what its steward reports."""
 PATIENCE = 20.0
 """Seconds after which a test gives up on something that should happen at once."""
 
@@ -300,11 +305,16 @@ async def opened_site(
     keepalive_seconds: float = 3600.0,
     hold_seconds: float = HOLD_SECONDS,
     most_streams: int = 100,
+    cluster_key: Callable[[], bytes | None] = lambda: None,
+    peers: Sequence[str] = (),
+    salt: Callable[[], bytes] = lambda: SALT,
 ) -> AsyncIterator[Site]:
     """Build what a worker builds, with a cheap stretching of keys in place of PBKDF2.
 
     Args:
-        api_keys: Asked anew for each request, as keys are rotated while serving.
+        api_keys: Asked anew for each request, as keys are rotated while serving …
+        cluster_key: … and so is this one; that there is one at the start says that clustering is on.
+        peers: The other nodes of the cluster.
     """
     projections = SqliteProjections()
     prepared = prepare(directory / "log.db", node_id="tested", projections=projections)
@@ -332,7 +342,7 @@ async def opened_site(
         return BackupKey(hashlib.sha256(salt + password.encode()).digest())
 
     keyring = KeyRing(
-        lambda: bytes(64),
+        lambda: SALT,
         slot=DerivationSlot(directory / "slot"),
         derive=derive,
         derive_backup_key=derive_backup_key,
@@ -348,6 +358,7 @@ async def opened_site(
         board=board,
         most=most_streams,
     )
+    members = None if cluster_key() is None else Members(peers, directory / REPORT)
     backups = Backups(log, keyring, counters, clock=microseconds_now)
     app = create_app(
         Parts(
@@ -355,13 +366,14 @@ async def opened_site(
             backups=backups,
             keyring=keyring,
             registry=registry,
-            tickets=Tickets(lambda: bytes(64), rounds=1),
+            tickets=Tickets(lambda: SALT, rounds=1),
             counters=counters,
             exposition=Exposition(counters, Sources(node.extent, board.total, "0"), seconds_between=0),
             probe=log.probe,
+            membership=Membership("tested", members, salt),
         ),
         rules=EdgeRules(
-            guard=lambda: Guard(tuple(api_keys), hosts, origins),
+            guard=lambda: Guard(tuple(api_keys), hosts, origins, cluster_key()),
             limits=Limits(
                 min_user_key_length=8, max_body_bytes=max_body_bytes, max_import_bytes=max_import_bytes
             ),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from oscd.api.exchange import exchange_of
-from oscd.api.guard import OPEN_PATHS, SAFE_METHODS, Guard
-from oscd.errors import BadRequest, Forbidden
+from oscd.api.guard import OPEN_PATHS, PEER_PATHS, SAFE_METHODS, Guard
+from oscd.errors import BadRequest, Forbidden, NotAPeer, NotFound
 from tests.api.asgi import Header, http_scope
 
 KEYLESS_ON_LOOPBACK = Guard(
@@ -137,3 +137,38 @@ def test_a_header_that_decides_comes_once(name: str) -> None:
         admit(
             guard, "POST", "/configs", (name, "evil.example"), (name, "localhost"), ("x-api-key", "localhost")
         )
+
+
+@pytest.mark.parametrize("path", sorted(PEER_PATHS))
+def test_salt_and_log_open_to_the_cluster_key_only(path: str) -> None:
+    """No API key does, nor anything like the cluster key; what it opened is noted, and elsewhere it opens nothing."""
+    guard = Guard((b"api-key",), None, frozenset(), b"cluster-key")
+    for wrong in ("", "api-key", "cluster-ke", "cluster-keyx", "Cluster-key", "cluster-key\xff"):
+        with pytest.raises(NotAPeer, match="OSC_CLUSTER_KEY"):
+            admit(guard, "GET", path, ("x-api-key", wrong))
+    with pytest.raises(NotAPeer):
+        admit(guard, "POST", path)
+    with pytest.raises(BadRequest):
+        admit(guard, "GET", path, ("x-api-key", "cluster-key"), ("x-api-key", "cluster-key"))
+    exchange = exchange_of(http_scope("GET", path, [("x-api-key", "cluster-key")], None), ())
+    guard.admit(exchange, "GET", path)
+    assert (exchange.cluster_key, exchange.api_key) == (b"cluster-key", None)
+    with pytest.raises(Forbidden):
+        admit(guard, "GET", "/cluster/status", ("x-api-key", "cluster-key"))
+    admit(guard, "OPTIONS", path)
+
+
+@pytest.mark.parametrize("path", sorted(PEER_PATHS))
+@pytest.mark.parametrize("api_keys", [(), (b"api-key",)])
+def test_without_clustering_there_is_no_salt_and_no_log_to_ship(
+    path: str, api_keys: tuple[bytes, ...]
+) -> None:
+    """404, whatever is shown and asked: a node alone has neither path."""
+    for method in ("GET", "POST", "OPTIONS"):
+        with pytest.raises(NotFound, match="OSC_CLUSTER_ENABLED"):
+            admit(Guard(api_keys, None, frozenset()), method, path, ("x-api-key", "api-key"))
+
+
+def test_no_key_is_in_the_repr_of_a_guard() -> None:
+    """A traceback may show it."""
+    assert "key-of" not in repr(Guard((b"key-of-callers",), None, frozenset(), b"key-of-nodes"))

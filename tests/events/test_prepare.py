@@ -1,4 +1,4 @@
-"""Starts on the log of an older oscd."""
+"""Starts on the log of an older oscd, and on one whose numbering a cluster may know better."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from oscd.events.sqlite import schema
 from oscd.events.sqlite.prepare import prepare
 from oscd.events.sqlite.reading import SqliteReading
 from oscd.events.sqlite.transaction import SqliteWriting
+from oscd.events.standing import Standing
 from oscd.projections.sqlite import VERSION, SqliteProjections
 from tests.projections.history import Step, run, run_more
 from tests.snapshots.logs import events_of, tables_of
@@ -84,3 +85,14 @@ def test_a_migration_sorts_on_the_disk(path: Path, monkeypatch: pytest.MonkeyPat
     with closing(prepared.file.connect()) as log:
         stores.extend(log.execute("PRAGMA temp_store").fetchone())
     assert stores == [1, 2], "1 is a file, 2 is memory"
+
+
+def test_a_clustered_log_without_an_own_event_begins_another_origin(tmp_path: Path) -> None:
+    """It may have been put back from its first minute, and peers may know events of that origin (invariant 9)."""
+    path = tmp_path / "log.db"
+    first = prepare(path, node_id="tested", projections=SqliteProjections(), asks=True)
+    again = prepare(path, node_id="tested", projections=SqliteProjections(), asks=True)
+    assert again.origin != first.origin
+    with closing(again.file.connect()) as log:
+        reading = SqliteReading(log)
+        assert (reading.origin_count(), reading.own().standing) == (1, Standing.CONTINUES)

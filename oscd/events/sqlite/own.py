@@ -1,4 +1,4 @@
-"""Owns the SQL of what a log knows of itself among others: its standing, what holds its writes, the runs of other nodes.
+"""Owns the SQL of what a log knows of itself among others: its standing, what holds its writes, others' runs.
 
 All of it is in the log's `meta`, so that every worker acts on the same answer and a restart forgets none. Must not
 begin, commit or lock, nor decide any of it.

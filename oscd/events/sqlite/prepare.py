@@ -103,11 +103,13 @@ def _own_origin(
     """
     own.hold_writes(connection, None)
     schema.write_meta(connection, "clustered", int(asks))
+    if asks:
+        # A file put back from its first minute holds no event of an origin that peers may know well. Another one is
+        # had for nothing, and there is nothing to ask for then.
+        schema.forget_empty_own_origin(connection)
     origin = schema.own_origin(connection)
     if origin is not None and origin.node_id == node_id:
-        # Where nobody has seen an event of it, there is nothing to ask for.
-        is_sure = not asks or own.read_own(connection).seq == 0
-        own.write_standing(connection, Standing.CONTINUES if is_sure else Standing.ASKING)
+        own.write_standing(connection, Standing.ASKING if asks else Standing.CONTINUES)
         return origin
     own.write_standing(connection, Standing.CONTINUES)
     ended = schema.ended_origin(connection)

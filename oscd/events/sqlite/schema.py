@@ -155,6 +155,13 @@ def begin_own_origin(connection: sqlite3.Connection, node_id: str) -> Origin:
     return origin
 
 
+def forget_empty_own_origin(connection: sqlite3.Connection) -> None:
+    """Let the log have no own origin where it holds no event of it."""
+    connection.execute(
+        "DELETE FROM origins WHERE seq = 0 AND id = (SELECT value FROM meta WHERE name = 'own_origin')"
+    )
+
+
 def new_origin(connection: sqlite3.Connection, node_id: str) -> Origin:
     """Begin an incarnation of `node_id` that no log has seen."""
     origin = Origin(node_id, secrets.token_hex(8))
