@@ -113,5 +113,77 @@ FAULTS: Final = (
         "        ends_write = True\n",
         ("tests/feed/test_tail.py::test_a_place_inside_a_write_resumes_before_it",),
     ),
+    Fault(
+        "ingest without the chain check",
+        "oscd/replication/verify.py",
+        "    if codec.chain_digest(tip.digest, candidate.header) != candidate.digest:\n",
+        "    if len(candidate.digest) != codec.DIGEST_BYTES:\n",
+        (
+            "tests/replication/test_verify.py::test_another_history_of_an_origin_is_a_fork",
+            "tests/cluster/test_hostile_peers.py::test_an_origin_that_may_not_be_taken_is_held",
+        ),
+    ),
+    Fault(
+        "take a stamp of the year 9999",
+        "oscd/replication/verify.py",
+        "    if event.stamp > terms.now + MAX_AHEAD:\n",
+        "    if event.stamp < terms.now - MAX_AHEAD * 365_000:\n",
+        (
+            "tests/replication/test_verify.py::test_the_year_9999_is_held_and_an_hour_ahead_is_not",
+            "tests/replication/test_take.py::test_clocks_are_unharmed_by_what_is_held",
+        ),
+    ),
+    Fault(
+        "believe a body that was changed",
+        "oscd/replication/verify.py",
+        "    if frame.body is None or codec.body_digest(frame.body) != event.body_digest:\n",
+        "    if frame.body is None:\n",
+        ("tests/replication/test_verify.py::test_what_was_changed_on_the_way_condemns_the_stream",),
+    ),
+    Fault(
+        "believe the length of a frame",
+        "oscd/replication/wire.py",
+        "            if header > MAX_HEADER_BYTES or body > self._max_body_bytes:\n",
+        "            if header < 0:\n",
+        ("tests/replication/test_wire.py::test_a_giant_frame_is_refused_before_it_is_read",),
+    ),
+    Fault(
+        "pass over an event that is another one here",
+        "oscd/replication/take.py",
+        "        if here is None or here.digest != candidate.digest:\n",
+        "        if here is None:\n",
+        ("tests/replication/test_take.py::test_a_held_origin_does_not_hold_the_others",),
+    ),
+    Fault(
+        "take part of a write",
+        "oscd/replication/reception.py",
+        "        if candidate.event.seq == candidate.event.last_seq:\n",
+        "        if candidate.event.seq <= candidate.event.last_seq:\n",
+        ("tests/replication/test_reception.py::test_writes_come_whole_and_in_order",),
+    ),
+    Fault(
+        "ignore that a peer has started anew",
+        "oscd/replication/take.py",
+        "    if writing.runs().get(sender.node_id) != sender.run:\n",
+        "    if not sender.run:\n",
+        ("tests/replication/test_take.py::test_what_an_older_run_had_on_its_way_is_refused",),
+    ),
+    Fault(
+        "take what claims to be this node's own",
+        "oscd/replication/take.py",
+        "        if origin == self._own.origin and self._own.standing is Standing.CONTINUES:\n",
+        "        if origin.node_id == origin.incarnation:\n",
+        ("tests/replication/test_take.py::test_nobody_writes_under_the_origin_of_a_running_node",),
+    ),
+    Fault(
+        "re-issue a sequence number after restore",
+        "oscd/replication/continuation.py",
+        "    if own.standing is Standing.CONTINUES:\n",
+        "    if own.standing is not Standing.BEGINS:\n",
+        (
+            "tests/replication/test_continuation.py::test_the_rule",
+            "tests/cluster/test_restored_copy.py::test_no_number_is_issued_twice",
+        ),
+    ),
 )
 """In the order of the data: from the disk to the reader, then between nodes."""
