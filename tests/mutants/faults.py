@@ -114,6 +114,13 @@ FAULTS: Final = (
         ("tests/feed/test_tail.py::test_a_place_inside_a_write_resumes_before_it",),
     ),
     Fault(
+        "open the shipped log to anybody",
+        "oscd/api/guard.py",
+        '        if not hmac.compare_digest(exchange.headers.get(b"x-api-key", b""), self.cluster_key):\n',
+        '        if not exchange.headers.get(b"x-api-key"):\n',
+        ("tests/api/test_guard.py::test_salt_and_log_open_to_the_cluster_key_only",),
+    ),
+    Fault(
         "ingest without the chain check",
         "oscd/replication/verify.py",
         "    if codec.chain_digest(tip.digest, candidate.header) != candidate.digest:\n",
