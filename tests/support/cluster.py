@@ -165,6 +165,12 @@ class RunningCluster:
             document: dict[str, Any] = client.get("/cluster/status").raise_for_status().json()
         return document
 
+    def distribution(self, number: int) -> dict[str, Any]:
+        """What a node says of the entries of all."""
+        with self.client(number) as client:
+            document: dict[str, Any] = client.get("/cluster/distribution").raise_for_status().json()
+        return document
+
     def peer_status(self, number: int, peer: str) -> dict[str, Any]:
         """What a node says of the peer with this id or configured name."""
         peers: list[dict[str, Any]] = self.status(number)["nodes"]
@@ -175,7 +181,13 @@ class RunningCluster:
     def await_synced(self, *numbers: int, seconds: float = PATIENCE) -> None:
         """Wait until these nodes, all if none is named, say themselves that all nodes are equal and healthy."""
         for number in numbers or tuple(self.nodes):
-            wait_until(lambda: self._says_synced(number), seconds, what=f"n{number} to say all is equal")  # noqa: B023
+            try:
+                wait_until(lambda: self._says_synced(number), seconds)  # noqa: B023
+            except AssertionError as late:
+                said = [self.status(number), self.distribution(number)]
+                raise AssertionError(
+                    f"n{number} does not say within {seconds:g} s that all is equal: {said}"
+                ) from late
 
     def close(self) -> None:
         """End every process."""
@@ -199,15 +211,11 @@ class RunningCluster:
             return False
 
     def _says_synced(self, number: int) -> bool:
-        status: dict[str, Any]
-        distribution: dict[str, Any]
-        with self.client(number) as client:
-            status = client.get("/cluster/status").raise_for_status().json()
-            distribution = client.get("/cluster/distribution").raise_for_status().json()
+        status = self.status(number)
         return (
             status["healthy_nodes"] == status["total_nodes"] == len(self.nodes)
             and all(peer["lag_events"] == 0 for peer in status["nodes"])
-            and distribution["all_nodes_synced"] is True
+            and self.distribution(number)["all_nodes_synced"] is True
         )
 
 
