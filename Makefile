@@ -7,7 +7,7 @@ VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 RUNTIME := $(VENV)/.runtime-installed
 DEVELOP := $(VENV)/.develop-installed
-CODE := oscd tests $(wildcard bench)
+CODE := oscd tests $(wildcard bench compose)
 
 # The first of these that is a Python oscd supports makes the environment; PYTHON=… chooses another.
 PYTHON ?=
@@ -23,11 +23,14 @@ MUTANTS_ARGS ?=
 LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
 	--no-config --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml --group build
 
-.PHONY: run test lint fix mutants bench lock clean debian-test-packages
+.PHONY: run cluster test lint fix mutants bench lock clean debian-test-packages
 .DELETE_ON_ERROR:
 
 run: $(RUNTIME)  ## a node on 127.0.0.1:9000
 	@exec $(VENV)/bin/oscd serve
+
+cluster: $(RUNTIME)  ## three nodes on 127.0.0.1, which are gone with Ctrl-C
+	@exec $(VENV)/bin/python -m compose.loopback
 
 test: $(DEVELOP) debian-test-packages  ## everything under tests/; PYTEST_ARGS='-k name' for less
 	@$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
@@ -54,7 +57,7 @@ lock: $(DEVELOP)  ## newest versions that pyproject.toml allows, with their hash
 
 clean:  ## everything made here but data of a node
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	find oscd tests $(wildcard bench) -name __pycache__ -type d -prune -exec rm -rf {} +
+	find oscd tests $(wildcard bench compose) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Last thing `venv` makes is pip, so its presence says that the environment is whole.
 $(VENV)/bin/pip:

@@ -30,6 +30,7 @@ from oscd.events.log import EventLog, MicrosecondClock, Reading, Writing, covers
 from oscd.events.position import Position
 from oscd.feed.bell import Bell, until
 from oscd.feed.frame import StreamFilter
+from oscd.history.conflicts import Conflicts, newest_conflicts
 from oscd.history.trail import Trail, trail
 from oscd.history.versions import History
 from oscd.listing import LARGE_READ_BYTES, Filters, Inventory, Listing
@@ -83,10 +84,11 @@ class Restored:
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """What the log holds: the offset of its last event, and how many entries live."""
+    """What the log holds: the offset of its last event, how many entries live, how many conflicts it has met."""
 
     head: int
     entries: int
+    conflicts: int
 
 
 class Node:
@@ -239,6 +241,14 @@ class Node:
         """
         return await trail(self._log, after, wanted, limit)
 
+    async def conflicts(self, limit: int) -> Conflicts:
+        """The newest conflicts that this node has met, at most `limit` of them, and how many it has met in all.
+
+        Raises:
+            Unavailable: Not now.
+        """
+        return await newest_conflicts(self._log, limit)
+
     async def statistics(self) -> Statistics:
         """How many entries there are, whoever owns them.
 
@@ -253,9 +263,12 @@ class Node:
         Raises:
             Unavailable: Not now.
         """
-        return await self._log.read(
-            lambda reading: Extent(reading.head(), projections.totals(reading.store).entries)
-        )
+
+        def run(reading: Reading[sqlite3.Connection]) -> Extent:
+            totals = projections.totals(reading.store)
+            return Extent(reading.head(), totals.entries, totals.conflicts)
+
+        return await self._log.read(run)
 
     async def wait_for(self, position: Position) -> None:
         """Wait until this node has everything up to `position`.

@@ -22,6 +22,7 @@ from oscd.api.guard import Guard
 from oscd.api.history import Past
 from oscd.api.metrics import Metrics
 from oscd.api.openapi import Operation
+from oscd.api.peers import Peers
 from oscd.api.service import Awaited, Documentation, Probe, Readiness, Service
 from oscd.api.streams import Streams
 from oscd.api.throttle import FailureThrottle
@@ -129,6 +130,7 @@ def _routes(parts: Parts, rules: EdgeRules, version: str) -> list[tuple[Operatio
         *Past(parts.node, rules.limits.min_user_key_length).routes(),
         *streams.routes(),
         *Cluster(parts.node, parts.membership).routes(),
+        *Peers(parts.membership, lambda: rules.guard().cluster_key).routes(),
     ]
     return [*documented, *Documentation([operation for operation, _ in documented], version).routes()]
 

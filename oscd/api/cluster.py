@@ -1,12 +1,11 @@
-"""Owns the calls on the cluster (contract §8): for people what this node knows of the others, for nodes salt and log.
+"""Owns the calls on the cluster (contract §8) for people: what this node knows of the others, and its conflicts.
 
-Must not know how nodes reach each other, nor let a key that is not the cluster's near salt or log, whatever the guard
-thought of the path.
+Must not know how nodes reach each other; what they ask of each other is in `peers.py`.
 """
 
 from __future__ import annotations
 
-import hmac
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Final
@@ -19,38 +18,29 @@ from oscd.api.call import Call, Handler
 from oscd.api.cluster_models import (
     ClusterHealth,
     ClusterStatus,
+    ConflictsAnswer,
+    ConflictsQuery,
     Distribution,
     EntryMetadata,
     MetadataQuery,
     NodeShare,
     PeerStatus,
     QuarantinedOrigin,
-    SaltCompared,
 )
-from oscd.api.guard import SALT_PATH
 from oscd.api.openapi import Answer, Operation
-from oscd.errors import (
-    BadRequest,
-    BodyTooLarge,
-    Conflict,
-    Forbidden,
-    Invalid,
-    NotAPeer,
-    NotFound,
-    Unavailable,
-)
-from oscd.events.cipher import SALT_BYTES
+from oscd.errors import Forbidden, Invalid, Unavailable
+from oscd.history.conflicts import Conflicts, Side
 from oscd.listing import Filters
 from oscd.node import Node
 from oscd.projections.entry import Entry
 from oscd.replication.members import Members, healthy_nodes, is_synced, total_nodes
 from oscd.replication.report import ClusterReport, PeerReport
+from oscd.replication.source import Source
 from oscd.times import rfc3339
 
 MODE: Final = "replica"
 # Entries in one part of a list of metadata.
 PART_ENTRIES = 200
-OCTETS = "application/octet-stream"
 
 _HEADERS = ("X-Request-ID",)
 STATUS = Operation(
@@ -85,25 +75,15 @@ METADATA = Operation(
     refusals=(Forbidden, Invalid, Unavailable),
     api_key=True,
 )
-SALT = Operation(
+CONFLICTS = Operation(
     "GET",
-    SALT_PATH,
-    "The salt of the cluster, for its nodes",
-    {
-        200: Answer("The salt", None, _HEADERS, media_type=OCTETS),
-        204: Answer("This node has none yet", None, _HEADERS),
-    },
-    refusals=(BadRequest, NotAPeer, NotFound),
-    cluster_key=True,
-)
-COMPARE_SALT = Operation(
-    "POST",
-    SALT_PATH,
-    "Whether a salt is that of this node; never changes it",
-    {200: Answer("It is", SaltCompared, _HEADERS)},
-    refusals=(BadRequest, NotAPeer, NotFound, BodyTooLarge, Conflict),
-    takes_bytes=True,
-    cluster_key=True,
+    "/cluster/conflicts",
+    "Writes of one entry that met without knowing of each other, the newest first",
+    {200: Answer("The conflicts", ConflictsAnswer, _HEADERS)},
+    query=ConflictsQuery,
+    headers=("X-OSC-After", "X-Request-ID"),
+    refusals=(Forbidden, Invalid, Unavailable),
+    api_key=True,
 )
 
 
@@ -113,13 +93,15 @@ class Membership:
 
     Attributes:
         node_id: Its name.
-        members: What it knows of the others; None where clustering is off.
         salt: Gives the salt that it serves with; raises Unavailable while it has none.
+        members: What it knows of the others; None where clustering is off …
+        source: … and so is what ships its log to them.
     """
 
     node_id: str
-    members: Members | None
     salt: Callable[[], bytes]
+    members: Members | None = None
+    source: Source | None = None
 
     def known_salt(self) -> bytes | None:
         """The salt; None while there is none."""
@@ -143,8 +125,7 @@ class Cluster:
             (HEALTH, self.health),
             (DISTRIBUTION, self.distribution),
             (METADATA, self.metadata),
-            (SALT, self.salt),
-            (COMPARE_SALT, self.compare_salt),
+            (CONFLICTS, self.conflicts),
         ]
 
     async def status(self, _call: Call) -> Response:
@@ -180,36 +161,22 @@ class Cluster:
     async def metadata(self, call: Call) -> Response:
         """`GET /cluster/configs`."""
         query = call.query_as(MetadataQuery)
-        if call.after is not None:
-            await self.node.wait_for(call.after)
+        await self._wait(call)
         pages = self.node.inventory(Filters(query.environment, query.category)).pages(PART_ENTRIES)
         # The first page is read before the status goes out, so that a refusal is still one.
         first = await anext(pages)
         return json_stream(_parts(first, pages), call.method, dict([NO_STORE]))
 
-    async def salt(self, call: Call) -> Response:
-        """`GET /cluster/salt`."""
-        _require_peer(call)
-        salt = self.membership.known_salt()
-        if salt is not None:
-            return Response(salt, content_type=OCTETS, headers=dict([NO_STORE]))
-        none = Response(b"", 204, headers=dict([NO_STORE]))
-        for name in ("Content-Type", "Content-Length"):
-            none.headers.pop(name, None)
-        return none
+    async def conflicts(self, call: Call) -> Response:
+        """`GET /cluster/conflicts`."""
+        await self._wait(call)
+        found = await self.node.conflicts(call.query_as(ConflictsQuery).limit)
+        # In a thread: with many origins a thousand positions take long to write down.
+        return json_answer(await asyncio.to_thread(_conflicts, found))
 
-    async def compare_salt(self, call: Call) -> Response:
-        """`POST /cluster/salt`."""
-        _require_peer(call)
-        if len(call.octets) != SALT_BYTES:
-            raise BadRequest(f"A salt is exactly {SALT_BYTES} bytes; send them as they are.")
-        salt = self.membership.known_salt()
-        if salt is None:
-            raise Conflict("This node has no salt yet; it takes one from its configured peers only.")
-        if not hmac.compare_digest(call.octets, salt):
-            raise Conflict("This node has another salt, and keeps it.")
-        compared = SaltCompared(status="ok", message="This node has the same salt.")
-        return json_answer(orjson.dumps(compared.model_dump()), store=False)
+    async def _wait(self, call: Call) -> None:
+        if call.after is not None:
+            await self.node.wait_for(call.after)
 
 
 _OFF = ClusterStatus(
@@ -298,11 +265,25 @@ def _metadata(entry: Entry) -> bytes:
     )
 
 
-def _require_peer(call: Call) -> None:
-    """Refuse whoever did not show the cluster key.
+def _conflicts(found: Conflicts) -> bytes:
+    conflicts = [
+        {
+            "key": met.winner.event.key,
+            "environment": met.winner.event.environment,
+            "foreign_key": met.foreign_key,
+            "winner": _side(met.winner),
+            "loser": _side(met.loser),
+        }
+        for met in found.newest
+    ]
+    return orjson.dumps({"conflicts": conflicts, "total": found.total})
 
-    Raises:
-        NotAPeer: The guard took the path for another one.
-    """
-    if call.exchange.cluster_key is None:
-        raise NotAPeer("X-API-Key: this path takes the cluster key (OSC_CLUSTER_KEY), and no API key.")
+
+def _side(side: Side) -> dict[str, object]:
+    return {
+        "node_id": side.event.origin.node_id,
+        "timestamp": rfc3339(side.event.stamp),
+        "type": side.event.type,
+        "version": side.event.version,
+        "position": side.position.encode(),
+    }

@@ -19,8 +19,9 @@ PeerName = Annotated[str, Field(description="As the operator named it", examples
 
 
 def _hexadecimal(text: str) -> str:
-    bytes.fromhex(text)  # What it raises is a ValueError.
-    return text
+    if not re.fullmatch(r"[0-9A-Fa-f]*", text):
+        raise ValueError("hexadecimal digits")
+    return text.lower()
 
 
 def _plain(text: str) -> str:

@@ -24,7 +24,6 @@ from oscd.api.guard import (
     ticket_of,
 )
 from oscd.api.problems import problem_body, problem_headers
-from oscd.api.strangers import Strangers
 from oscd.api.throttle import FailureThrottle
 from oscd.errors import (
     BodyTooLarge,
@@ -37,6 +36,7 @@ from oscd.errors import (
     TooManyRequests,
     Unavailable,
 )
+from oscd.replication.seldom import Seldom
 from oscd.streams.ticket import Ticket
 
 Scope = dict[str, Any]
@@ -106,7 +106,7 @@ class Edge:
         self._imports = _Buffer(max_import_bytes, max_import_bytes)
         self._log = log
         self._count = count
-        self._strangers = Strangers()
+        self._strangers = Seldom()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -143,6 +143,13 @@ class Edge:
                 client=exchange.address,
             )
 
+    def _tell_of_stranger(self, address: str) -> None:
+        if self._strangers.is_due(address):
+            _log.warning(
+                "%s shows a wrong cluster key: if it is a node of this cluster, both need the same OSC_CLUSTER_KEY",
+                address,
+            )
+
     async def _serve(self, scope: Scope, exchange: Exchange, receive: Receive, answer: _Answer) -> None:
         guard = self._guard()
         try:
@@ -156,7 +163,7 @@ class Edge:
                 raise NotFound("There is nothing at this path; /docs lists what there is.")
         except RequestRefused as refusal:
             if isinstance(refusal, NotAPeer) and b"x-api-key" in exchange.headers:
-                self._strangers.met(exchange.address)
+                self._tell_of_stranger(exchange.address)
             refusal = await held_back(refusal, exchange, self._throttle)
             exchange.error = refusal.kind
             await answer.refuse(refusal)

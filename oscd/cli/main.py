@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from oscd import __version__
+from oscd.cli.cluster import cluster
 from oscd.cli.completion import completion
 from oscd.cli.config import show_config
 from oscd.cli.entries import get, ls, rm, set_
@@ -69,7 +70,7 @@ def _settings() -> tuple[Settings, list[str]]:
     return load_settings(os.environ, Path.cwd())
 
 
-commands.add(CALL, get, set_, ls, rm, history, diff, rollback, watch, export, import_entries, exec_)
+commands.add(CALL, get, set_, ls, rm, history, diff, rollback, watch, export, import_entries, exec_, cluster)
 commands.add(SERVE, serve, config)
 commands.add(FILE, verify, log, rebuild, release, snapshot, restore, import_legacy)
 commands.add(SHELL, completion)

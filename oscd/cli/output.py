@@ -72,6 +72,18 @@ class Table:
         return "  ".join([*padded, *texts[len(padded) :]]).rstrip()
 
 
+def aligned(heads: Sequence[str], rows: Sequence[Sequence[str | None]]) -> list[str]:
+    """Lines of a table that is known whole, heads first: aligned for a terminal, tab separated for the rest."""
+    table = [[*heads], *([shown((cell or "-").replace("\t", " ")) for cell in row] for row in rows)]
+    if not is_terminal():
+        return ["\t".join(row) for row in table]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in table
+    ]
+
+
 def tell_json(document: Json) -> None:
     """Print one document for machines, on one line, at once."""
     say(json_text(document))

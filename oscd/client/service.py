@@ -11,12 +11,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Final, Self
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import httpx
 
+from oscd.client.cluster import (
+    Conflict,
+    Distribution,
+    Status,
+    conflicts_of,
+    distribution_of,
+    status_of,
+)
 from oscd.client.entries import (
     Entry,
     Json,
@@ -36,6 +44,9 @@ PAGE_ENTRIES: Final = 500
 
 PAGE_OPENED_VERSIONS: Final = 50
 """Versions with their values, each of which may be large."""
+
+CLUSTER_ANSWER_SECONDS: Final = 5.0
+"""Without a byte; what a node knows of its cluster it need not look for, and a person waits."""
 
 ANY: Final = "*"
 """As `if_none_match`: only where there is no such entry now."""
@@ -71,6 +82,11 @@ class Service:
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         self._wire.close()
+
+    @property
+    def url(self) -> str:
+        """The node's address."""
+        return self._wire.url
 
     def get(self, environment: str, key: str, *, at: str | None = None) -> Entry:
         """Read an entry.
@@ -195,6 +211,28 @@ class Service:
         query = {"environment": environment}
         call = Call("POST", _path("rollback", key), query, _conditions(if_match, if_none_match), body)
         return _entry(self._wire.ask(call))
+
+    def cluster_status(self) -> Status:
+        """How the node sees its cluster."""
+        return status_of(self._of_cluster("status"))
+
+    def distribution(self) -> Distribution:
+        """What the nodes of its cluster hold."""
+        return distribution_of(self._of_cluster("distribution"))
+
+    def conflicts(self, limit: int) -> list[Conflict]:
+        """The newest writes that met on it, the newest first.
+
+        Args:
+            limit: How many at most, 1 to 1000.
+        """
+        return conflicts_of(self._of_cluster("conflicts", {"limit": str(limit)}))
+
+    def _of_cluster(self, what: str, query: Mapping[str, str] = MappingProxyType({})) -> Json:
+        call = Call(
+            "GET", f"/cluster/{what}", query, with_user_key=False, answer_seconds=CLUSTER_ANSWER_SECONDS
+        )
+        return read_json(self._wire.ask(call).content)
 
     @contextmanager
     def stream(

@@ -45,6 +45,7 @@ class Call:
         path: Percent-encoded.
         body: A JSON value to send; None sends no body.
         with_user_key: Whether the caller's user key goes along.
+        answer_seconds: How long there may be no byte of the answer.
     """
 
     method: str
@@ -53,6 +54,7 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, Json] | None = field(default=None, repr=False)
     with_user_key: bool = True
+    answer_seconds: float = ANSWER_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,7 @@ class Wire:
         """
         tries = 1
         while (
-            _is_for_later(call, answer := self._whole(call, self._send(call, ANSWER_SECONDS)))
+            _is_for_later(call, answer := self._whole(call, self._send(call, call.answer_seconds)))
             and tries < TRIES
         ):
             self._pause(_retry_after(answer))

@@ -139,9 +139,10 @@ class Counters:
         self._lagging.set(0)
         # A slow reader re-reads the log instead, so none is ever dropped; the original's name stays, at 0.
         self._counter("sse_events_dropped", "Events dropped")
-        self._histogram(
+        self._sync_seconds = self._histogram(
             "osc_cluster_sync_duration_seconds", "Duration of catch-ups with peers", _SYNC_SECONDS
         )
+        self._ingested = self._counter("osc_replication_events_ingested", "Events taken in from peers")
         # One entry per label set that was seen. Every part of the key is of a small set: see `request`.
         self._by_request: dict[tuple[str, str, int, str | None], tuple[Callable[[], None], ...]] = {}
         self._by_route: dict[tuple[str, str], Callable[[float], None]] = {}
@@ -188,6 +189,14 @@ class Counters:
         """One commit appended so many events."""
         self._appended.inc(events)
         self._commit_seconds.observe(seconds)
+
+    def ingested(self, events: int) -> None:
+        """So many events of other nodes were taken in; `committed` has counted them, too."""
+        self._ingested.inc(events)
+
+    def caught_up(self, seconds: float) -> None:
+        """A peer's backlog is taken in, so many seconds after its stream had begun."""
+        self._sync_seconds.observe(seconds)
 
     def subscribed(self) -> None:
         """A stream was opened."""

@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Final
 
 from prometheus_client import generate_latest
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from oscd.errors import OscdError, Unavailable
+from oscd.metrics.cluster import cluster_gauges
 from oscd.metrics.counters import Counters
 from oscd.node import Extent
+from oscd.replication.report import ClusterReport
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -41,11 +43,13 @@ class Sources:
         extent: What the log holds; may raise what a read of the log raises.
         subscriptions: Streams open on the whole node.
         version: oscd's.
+        cluster: What is known of the peers; None where clustering is off.
     """
 
     extent: Callable[[], Awaitable[Extent]]
     subscriptions: Callable[[], int]
     version: str
+    cluster: Callable[[], Awaitable[ClusterReport]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +133,9 @@ class Exposition:
             self._begun += 1
             self._last = None
             extent, subscriptions = await self._extent(), self._sources.subscriptions()
+            report = None if self._sources.cluster is None else await self._sources.cluster()
             try:
-                self._last = await asyncio.to_thread(self._read, extent, subscriptions)
+                self._last = await asyncio.to_thread(self._read, extent, subscriptions, report)
             except OSError:
                 raise Unavailable("The counters cannot be read.") from None
             return self._last
@@ -142,7 +147,7 @@ class Exposition:
                 return await self._sources.extent()
         return None
 
-    def _read(self, extent: Extent | None, subscriptions: int) -> _Reading:
+    def _read(self, extent: Extent | None, subscriptions: int, report: ClusterReport | None) -> _Reading:
         """Runs on a thread.
 
         Raises:
@@ -150,7 +155,12 @@ class Exposition:
         """
         counted = self._counters.registry.collect() if self._directory is None else _merged(self._directory)
         asked = _asked(extent, subscriptions, self._sources.version)
-        families = _Families(sorted((*map(_without_ages, counted), *asked), key=lambda family: family.name))
+        families = _Families(
+            sorted(
+                (*map(_without_ages, counted), *asked, *cluster_gauges(report)),
+                key=lambda family: family.name,
+            )
+        )
         return _Reading(generate_latest(families), _totals(families.collect()))
 
 
@@ -191,17 +201,18 @@ def _without_ages(family: Metric) -> Metric:
 
 def _asked(extent: Extent | None, subscriptions: int, version: str) -> Iterator[Metric]:
     entries, head = (None, None) if extent is None else (extent.entries, extent.head)
+    # Kept with the log, and not counted by workers: a restart forgets none.
+    conflicts = CounterMetricFamily(
+        "osc_replication_conflicts", "Writes that met without knowing of each other"
+    )
+    if extent is not None:
+        conflicts.add_metric([], extent.conflicts)
+    yield conflicts
     yield _gauge("osc_config_entries", "Live entries", entries)
-    # The original's names; a gauge should not end like a counter, so each has a twin that does not.
+    # The original's name; a gauge should not end like a counter, so it has a twin that does not.
     yield _gauge("osc_config_entries_total", "Live entries; as osc_config_entries", entries)
     yield _gauge("osc_log_head_offset", "Offset of the last event in the log of this node", head)
     yield _gauge("sse_active_subscriptions", "Streams open now", subscriptions)
-    # Both count this node, and are 0 while clustering is off, which it always is yet.
-    yield _gauge("osc_cluster_nodes", "Nodes of the cluster", 0)
-    yield _gauge("osc_cluster_nodes_total", "Nodes of the cluster; as osc_cluster_nodes", 0)
-    yield _gauge("osc_cluster_nodes_healthy", "Nodes of the cluster that answer", 0)
-    # One sample for each peer, and there is none.
-    yield GaugeMetricFamily("osc_replication_lag_events", "Events a peer is behind", labels=["peer"])
     build = GaugeMetricFamily("osc_build_info", "What runs here", labels=["version", "python"])
     build.add_metric([version, platform.python_version()], 1)
     yield build

@@ -13,7 +13,7 @@ from typing import Final
 
 from oscd.errors import LogCorrupt
 from oscd.events import codec
-from oscd.events.event import EVENT_ID_BYTES, Body, Event, EventType, Origin
+from oscd.events.event import EVENT_ID_BYTES, Event, EventType, Origin
 from oscd.events.foreign import OriginTip
 from oscd.replication.errors import OriginHeld, PeerRefused
 from oscd.replication.wire import EventFrame
@@ -128,12 +128,14 @@ def _require_sound_body(event: Event, body: bytes) -> None:
     except LogCorrupt as error:
         raise OriginHeld("the body of an event of it cannot be read.") from error
     has_value = event.is_of_entry and event.type != EventType.DELETED
-    if (decoded.ciphertext is not None) != has_value or not _is_text(decoded):
+    if (decoded.ciphertext is not None) != has_value or not (
+        _is_text(decoded.actor) and _is_text(decoded.address)
+    ):
         raise OriginHeld("the body of an event of it is not what its type has.")
 
 
-def _is_text(body: Body) -> bool:
-    return all(said is None or isinstance(said, str) for said in (body.actor, body.address))
+def _is_text(said: object) -> bool:
+    return said is None or isinstance(said, str)
 
 
 def require_next(tip: OriginTip | None, candidate: Candidate, terms: Terms, origins: int) -> OriginTip:

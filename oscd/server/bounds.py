@@ -42,6 +42,10 @@ from hypercorn.typing import (
 LINGER_SECONDS: Final = 1.0
 """How long an answered request may go on sending its body before the connection is closed under it."""
 
+EVENT_STREAM: Final = b"text/event-stream"
+PEER_STREAM: Final = b"application/vnd.oscd.events"
+"""Answers without an end: to subscribers, and to other nodes."""
+
 _BODY_HEADERS: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 
@@ -94,7 +98,8 @@ class BoundedApp:
     Args:
         app: The ASGI application; it sees `http` scopes only.
         stall_seconds: How long one `send()` may wait for the client to read …
-        stream_stall_seconds: … in a stream of events.
+        stream_stall_seconds: … in a stream of events …
+        peer_stall_seconds: … and in one to another node, which takes what it gets or has gone.
         abort: Cuts the connection.
         spawn: Runs a coroutine until it ends or the connection does.
         on_stream: Called when an answer turns out to be a stream of events.
@@ -106,6 +111,7 @@ class BoundedApp:
         *,
         stall_seconds: float,
         stream_stall_seconds: float,
+        peer_stall_seconds: float,
         abort: Callable[[], None],
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         on_stream: Callable[[], None],
@@ -113,6 +119,7 @@ class BoundedApp:
         self.app = app
         self.stall_seconds = stall_seconds
         self.stream_stall_seconds = stream_stall_seconds
+        self.peer_stall_seconds = peer_stall_seconds
         self.abort = abort
         self.spawn = spawn
         self.on_stream = on_stream
@@ -140,7 +147,7 @@ class BoundedApp:
 class _Bounded:
     """One request and its response."""
 
-    __slots__ = ("_bounds", "_is_cut", "_is_stream", "_receive", "_received", "_send")
+    __slots__ = ("_bounds", "_is_cut", "_is_stream", "_receive", "_received", "_send", "_stall_seconds")
 
     def __init__(
         self, bounds: BoundedApp, scope: HTTPScope, receive: ASGIReceiveCallable, send: ASGISendCallable
@@ -150,6 +157,7 @@ class _Bounded:
         self._send = send
         self._is_cut = False
         self._is_stream = False
+        self._stall_seconds = bounds.stall_seconds
         self._received = asyncio.Event()
         if _has_no_body(scope):
             self._received.set()
@@ -162,9 +170,8 @@ class _Bounded:
 
     async def send(self, message: ASGISendEvent) -> None:
         if message["type"] != "http.response.body":
-            if message["type"] == "http.response.start" and _is_stream(message):
-                self._is_stream = True
-                self._bounds.on_stream()
+            if message["type"] == "http.response.start":
+                self._judge(_content_type(message))
             await self._send_bounded(message)
         elif not message.get("more_body", False):
             await self._send_last(message)
@@ -197,9 +204,7 @@ class _Bounded:
     async def _send_bounded(self, message: ASGISendEvent) -> None:
         # A timer, not asyncio.timeout: it is taken for every message, and nearly never runs out. Cutting the
         # connection ends the send.
-        bounds = self._bounds
-        seconds = bounds.stream_stall_seconds if self._is_stream else bounds.stall_seconds
-        stalled = asyncio.get_running_loop().call_later(seconds, self._cut)
+        stalled = asyncio.get_running_loop().call_later(self._stall_seconds, self._cut)
         try:
             await self._send(message)
         finally:
@@ -207,16 +212,21 @@ class _Bounded:
         if self._is_cut:
             raise ClientStalled("the client does not read")
 
+    def _judge(self, content_type: bytes) -> None:
+        if content_type.startswith(EVENT_STREAM):
+            self._is_stream = True
+            self._stall_seconds = self._bounds.stream_stall_seconds
+            self._bounds.on_stream()
+        elif content_type.startswith(PEER_STREAM):
+            self._stall_seconds = self._bounds.peer_stall_seconds
+
     def _cut(self) -> None:
         self._is_cut = True
         self._bounds.abort()
 
 
-def _is_stream(message: HTTPResponseStartEvent) -> bool:
-    return any(
-        name.lower() == b"content-type" and value.startswith(b"text/event-stream")
-        for name, value in message["headers"]
-    )
+def _content_type(message: HTTPResponseStartEvent) -> bytes:
+    return next((value for name, value in message["headers"] if name.lower() == b"content-type"), b"")
 
 
 def _has_no_body(scope: HTTPScope) -> bool:

@@ -42,7 +42,8 @@ class Limits:
         max_connections: Open connections at one time; further ones get 503.
         grace_seconds: At shutdown, time for requests in flight to finish.
         stall_seconds: How long one send to a client that does not read may take …
-        stream_stall_seconds: … and one of a stream of events, whose readers may well pause.
+        stream_stall_seconds: … one of a stream of events, whose readers may well pause …
+        peer_stall_seconds: … and one of a stream to another node.
         handshake_seconds: How long a TLS handshake may take.
     """
 
@@ -50,6 +51,7 @@ class Limits:
     grace_seconds: float = 3.0
     stall_seconds: float = 60.0
     stream_stall_seconds: float = 300.0
+    peer_stall_seconds: float = 30.0
     handshake_seconds: float = 10.0
 
 
@@ -131,6 +133,7 @@ class Connection:
             service.app,
             stall_seconds=service.limits.stall_seconds,
             stream_stall_seconds=service.limits.stream_stall_seconds,
+            peer_stall_seconds=service.limits.peer_stall_seconds,
             abort=self.abort,
             spawn=self.spawn,
             on_stream=self._be_patient,

@@ -37,6 +37,7 @@ from oscd.metrics.exposition import Exposition, Sources
 from oscd.node import Node
 from oscd.projections.sqlite import SqliteProjections
 from oscd.replication.members import Members
+from oscd.replication.source import Source
 from oscd.server.binding import is_loopback
 from oscd.server.connection import Limits as ConnectionLimits
 from oscd.server.control import WorkerControl
@@ -79,7 +80,8 @@ async def serve_node(
     board = Board(spec.runtime / "subscriptions", settings.workers, index)
     feed = Feed(log, tail, settings.sse_keepalive_interval, counters.opened, spec.node_id)
     registry = _registry_of(spec, index, feed, counters, board)
-    keys = _Keys(spec, registry)
+    membership = _membership_of(spec, log, bell, salt)
+    keys = _Keys(spec, registry, membership.source)
     control.on_hangup = keys.reload
     app = create_app(
         Parts(
@@ -89,9 +91,9 @@ async def serve_node(
             registry=registry,
             tickets=Tickets(salt),
             counters=counters,
-            exposition=Exposition(counters, Sources(node.extent, board.total, __version__), spec.runtime),
+            exposition=_exposition_of(spec, counters, node, board, membership),
             probe=log.probe,
-            membership=_membership_of(spec, salt),
+            membership=membership,
         ),
         rules=_rules_of(settings, keys),
         version=__version__,
@@ -117,7 +119,7 @@ async def serve_node(
             shutdown=control.shutdown,
             limits=ConnectionLimits(max_connections=-(-settings.max_connections // settings.workers)),
             ssl_context=tls,
-            on_closed=registry.end_all,
+            on_closed=partial(_end_streams, registry, membership.source),
         )
     finally:
         await steward.close()
@@ -144,10 +146,28 @@ def _log_of(spec: WorkerSpec, counters: Counters, bell: Bell) -> SqliteLog:
     )
 
 
-def _membership_of(spec: WorkerSpec, salt: SaltSource) -> Membership:
+def _membership_of(spec: WorkerSpec, log: SqliteLog, bell: Bell, salt: LateSalt) -> Membership:
     settings = spec.settings
-    members = Members(settings.cluster_nodes, spec.runtime / REPORT) if settings.cluster_enabled else None
-    return Membership(spec.node_id, members, salt)
+    if not settings.cluster_enabled:
+        return Membership(spec.node_id, salt)
+    source = Source(log, bell, node_id=spec.node_id, run=spec.run, salt=salt)
+    return Membership(spec.node_id, salt, Members(settings.cluster_nodes, spec.runtime / REPORT), source)
+
+
+def _end_streams(registry: Registry, source: Source | None) -> None:
+    registry.end_all()
+    if source is not None:
+        source.end_all()
+
+
+def _exposition_of(
+    spec: WorkerSpec, counters: Counters, node: Node, streams: Board, membership: Membership
+) -> Exposition:
+    members = membership.members
+    sources = Sources(
+        node.extent, streams.total, __version__, cluster=None if members is None else members.report
+    )
+    return Exposition(counters, sources, spec.runtime)
 
 
 def _registry_of(spec: WorkerSpec, index: int, feed: Feed, counters: Counters, board: Board) -> Registry:
@@ -189,9 +209,10 @@ def _keyring_of(spec: WorkerSpec, counters: Counters, salt: SaltSource) -> KeyRi
 class _Keys:
     """The guard in force, and its renewal when the operator has rotated keys (SIGHUP)."""
 
-    def __init__(self, spec: WorkerSpec, registry: Registry) -> None:
+    def __init__(self, spec: WorkerSpec, registry: Registry, source: Source | None) -> None:
         self._spec = spec
         self._registry = registry
+        self._source = source
         self.guard = guard_of(spec.settings)
         # A worker that replaces another starts after keys may have been rotated.
         self.reload()
@@ -207,6 +228,8 @@ class _Keys:
             kept = self._spec.settings
             self.guard = guard_of(replace(kept, api_keys=settings.api_keys, cluster_key=settings.cluster_key))
             self._registry.revoke({credential(api_key) for api_key in self.guard.api_keys})
+            if self._source is not None and self.guard.cluster_key is not None:
+                self._source.revoke(credential(self.guard.cluster_key))
         else:
             _log.error("the API keys were not replaced: the settings name none now")
 

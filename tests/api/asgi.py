@@ -33,6 +33,7 @@ from oscd.metrics.exposition import Exposition, Sources
 from oscd.node import Node
 from oscd.projections.sqlite import SqliteProjections
 from oscd.replication.members import Members
+from oscd.replication.source import Source
 from oscd.streams.registry import Registry
 from oscd.streams.subscription import HOLD_SECONDS, Feed
 from oscd.streams.ticket import Tickets
@@ -165,6 +166,7 @@ class Site:
         counters: What the edge, the node and the log have counted.
         derived: Each user key, or password of a backup, that was stretched, in order.
         synced: What replication says of merged backlogs.
+        source: What ships the log; None where clustering is off.
         opened: Each stream; those that are still open at the end are left then.
     """
 
@@ -176,6 +178,7 @@ class Site:
     counters: Counters
     registry: Registry
     synced: Synced
+    source: Source | None
     lines: list[dict[str, object]] = field(default_factory=list)
     derived: list[str] = field(default_factory=list)
     opened: list[Opened] = field(default_factory=list)
@@ -308,6 +311,7 @@ async def opened_site(
     cluster_key: Callable[[], bytes | None] = lambda: None,
     peers: Sequence[str] = (),
     salt: Callable[[], bytes] = lambda: SALT,
+    node_id: str = "tested",
 ) -> AsyncIterator[Site]:
     """Build what a worker builds, with a cheap stretching of keys in place of PBKDF2.
 
@@ -317,7 +321,7 @@ async def opened_site(
         peers: The other nodes of the cluster.
     """
     projections = SqliteProjections()
-    prepared = prepare(directory / "log.db", node_id="tested", projections=projections)
+    prepared = prepare(directory / "log.db", node_id=node_id, projections=projections)
     microseconds = iter(range(1_700_000_000_000_000, 2_000_000_000_000_000, 1_000_003))
     bell, counters = Bell(), Counters()
 
@@ -358,7 +362,10 @@ async def opened_site(
         board=board,
         most=most_streams,
     )
-    members = None if cluster_key() is None else Members(peers, directory / REPORT)
+    members = source = None
+    if cluster_key() is not None:
+        members = Members(peers, directory / REPORT)
+        source = Source(log, bell, node_id=node_id, run=f"run-of-{node_id}", salt=salt)
     backups = Backups(log, keyring, counters, clock=microseconds_now)
     app = create_app(
         Parts(
@@ -368,9 +375,13 @@ async def opened_site(
             registry=registry,
             tickets=Tickets(lambda: SALT, rounds=1),
             counters=counters,
-            exposition=Exposition(counters, Sources(node.extent, board.total, "0"), seconds_between=0),
+            exposition=Exposition(
+                counters,
+                Sources(node.extent, board.total, "0", None if members is None else members.report),
+                seconds_between=0,
+            ),
             probe=log.probe,
-            membership=Membership("tested", members, salt),
+            membership=Membership(node_id, salt, members, source),
         ),
         rules=EdgeRules(
             guard=lambda: Guard(tuple(api_keys), hosts, origins, cluster_key()),
@@ -384,7 +395,7 @@ async def opened_site(
     )
     log.start()
     tail.start()
-    site = Site(app, node, backups, keyring, log, counters, registry, synced, lines, derived)
+    site = Site(app, node, backups, keyring, log, counters, registry, synced, source, lines, derived)
     try:
         yield site
     finally:

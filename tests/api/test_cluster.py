@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from oscd.api.throttle import BURST
-from oscd.errors import Unavailable
-from oscd.events.cipher import SALT_BYTES
 from oscd.listing import Filters
 from oscd.replication.report import ClusterReport, PeerReport, Quarantine, write_report
 from oscd.times import microseconds_now, rfc3339
-from tests.api.asgi import OTHER_KEY, REPORT, SALT, Answered, Header, Site, assert_problem, opened_site
+from tests.api.asgi import OTHER_KEY, REPORT, USER_KEY, Header, Site, assert_problem, opened_site
+from tests.api.peering import CLUSTER_KEY, WITH_CLUSTER_KEY, exchange
 
-API_KEY, CLUSTER_KEY = b"an-api-key-of-the-callers", b"a-key-that-only-nodes-have"
+API_KEY = b"an-api-key-of-the-callers"
 WITH_API_KEY: Header = ("X-API-Key", API_KEY.decode())
-WITH_CLUSTER_KEY: Header = ("X-API-Key", CLUSTER_KEY.decode())
 PEERS = ("b.example:9000", "https://c.example:9000")
 SEEN_AT = 1_769_860_800_123_456
 
@@ -228,96 +224,6 @@ async def test_metadata_comes_page_by_page_as_of_one_position(
     assert (head.status, head.body) == (200, b"")
 
 
-async def test_the_salt_is_for_nodes(member: Site) -> None:
-    """64 raw bytes that nobody may keep; a HEAD tells as much of them as a GET."""
-    for method, body in (("GET", SALT), ("HEAD", SALT)):
-        answered = await member.ask(method, "/cluster/salt", WITH_CLUSTER_KEY, user_key=None)
-        assert (answered.status, answered.body) == (200, body)
-        assert answered.header("content-type") == "application/octet-stream"
-        assert answered.header("content-length") == "64"
-        assert answered.header("cache-control") == "no-store"
-
-
-async def test_there_may_be_no_salt_yet(tmp_path: Path) -> None:
-    """Then 204, with nothing that would describe a body; and no salt that is sent becomes it."""
-
-    def none() -> bytes:
-        raise Unavailable("There is none.")
-
-    async with opened_site(tmp_path, api_keys=(API_KEY,), cluster_key=lambda: CLUSTER_KEY, salt=none) as site:
-        for _ in range(2):
-            answered = await site.ask("GET", "/cluster/salt", WITH_CLUSTER_KEY, user_key=None)
-            assert (answered.status, answered.body) == (204, b"")
-            assert answered.header("content-type") is None
-            assert answered.header("content-length") is None
-            assert_problem(await compare(site, SALT), 409)
-
-
-async def compare(site: Site, *chunks: bytes, key: Header = WITH_CLUSTER_KEY) -> Answered:
-    return await site.ask("POST", "/cluster/salt", key, chunks=chunks, user_key=None)
-
-
-async def test_a_salt_is_compared_and_never_set(member: Site) -> None:
-    """Equal 200, different 409, of another size 400, larger than any body 413; then it is what it was."""
-    equal = await compare(member, SALT[:10], SALT[10:])
-    assert (equal.status, equal.json()["status"]) == (200, "ok")
-    assert_problem(await compare(member, b"x" * SALT_BYTES), 409)
-    for wrong in (b"", SALT[1:], SALT + b"\0", SALT + SALT):
-        assert "64 bytes" in assert_problem(await compare(member, wrong), 400)["detail"]
-    assert_problem(await compare(member, b"x" * 70_000), 413)
-    assert (await member.ask("GET", "/cluster/salt", WITH_CLUSTER_KEY)).body == SALT
-
-
-@pytest.mark.parametrize("path", ["/cluster/salt", "//cluster/salt", "/%2Fcluster/salt", "/cluster/%73alt"])
-@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
-async def test_no_api_key_and_no_spelling_opens_the_salt(member: Site, method: str, path: str) -> None:
-    """However the path is written: who shows an API key, a wrong key or none gets no salt."""
-    for headers in ([WITH_API_KEY], [], [("x-api-key", CLUSTER_KEY.decode()[:-1])]):
-        answered = await member.ask(method, path, *headers, chunks=(SALT,), user_key=None)
-        assert answered.status in {403, 404}, answered.body
-        assert SALT not in answered.body
-
-
-async def test_what_only_nodes_have_no_api_call_takes(member: Site) -> None:
-    """The cluster key opens salt and log, and nothing else."""
-    for target in ("/cluster/status", "/cluster/configs", "/configs", "/stats"):
-        assert_problem(await member.ask("GET", target, WITH_CLUSTER_KEY), 403)
-        assert (await member.ask("GET", target, WITH_API_KEY)).status == 200
-    assert (await member.ask("GET", "/cluster/health")).status == 200
-
-
-async def test_a_rotated_cluster_key_counts_at_once(tmp_path: Path) -> None:
-    """The guard of the moment decides: the new key opens, the old one does not."""
-    keys = [b"the-first-cluster-key", b"the-second-cluster-key"]
-    async with opened_site(tmp_path, api_keys=(API_KEY,), cluster_key=lambda: keys[0]) as site:
-        assert (await compare(site, SALT, key=("x-api-key", keys[0].decode()))).status == 200
-        keys.reverse()
-        assert (await compare(site, SALT, key=("x-api-key", keys[0].decode()))).status == 200
-        assert_problem(await compare(site, SALT, key=("x-api-key", keys[1].decode())), 403)
-
-
-async def test_a_wrong_cluster_key_is_told_of_and_slowed_down(
-    member: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """One line with the address and no key, however often it is tried; and the throttle counts each."""
-    monkeypatch.setattr("oscd.api.throttle.DELAY_SECONDS", 0)
-    for _ in range(3):
-        await member.ask("GET", "/cluster/salt", ("x-api-key", "secret-wrong-key"), peer="192.0.2.7")
-        await member.ask("GET", "/cluster/salt", peer="192.0.2.8")
-    told = [record.message for record in caplog.records]
-    assert len(told) == 1
-    assert told[0].startswith("192.0.2.7 ")
-    assert "secret" not in caplog.text
-    assert "secret" not in json.dumps(member.lines)
-
-    monkeypatch.setattr("oscd.api.throttle.MAX_DELAYED", 0)
-    statuses = [
-        (await member.ask("GET", "/cluster/salt", ("x-api-key", "wrong"), peer="192.0.2.9")).status
-        for _ in range(BURST + 1)
-    ]
-    assert statuses == [403] * BURST + [429]
-
-
 @pytest.mark.parametrize(
     ("path", "allowed"),
     [
@@ -332,3 +238,83 @@ async def test_options_says_what_a_path_takes(member: Site, path: str, allowed: 
     assert answered.status == 200
     assert ", ".join(sorted((answered.header("allow") or "").split(", "))) == allowed
     assert_problem(await member.ask("PUT", path, WITH_CLUSTER_KEY if "salt" in path else WITH_API_KEY), 405)
+
+
+@pytest.fixture
+async def two(tmp_path: Path) -> AsyncIterator[tuple[Site, Site]]:
+    """Two nodes of a cluster that ask for no API key, and do not see each other."""
+    directories = [tmp_path / name for name in ("a", "b")]
+    for directory in directories:
+        directory.mkdir()
+    async with (
+        opened_site(directories[0], cluster_key=lambda: CLUSTER_KEY, node_id="a") as a,
+        opened_site(directories[1], cluster_key=lambda: CLUSTER_KEY, node_id="b") as b,
+    ):
+        yield a, b
+
+
+async def test_writes_that_met_are_listed_and_can_be_brought_back(
+    two: tuple[Site, Site], tmp_path: Path
+) -> None:
+    """Both nodes name the same winner and loser, whichever they had first; a rollback to the loser works."""
+    a, b = two
+    await b.create("b is later")
+    for site in two:
+        await site.create("shared", f"of {'a' if site is a else 'b'}", category="c")
+    await a.create("owned", 1, user_key=USER_KEY)
+    await b.create("owned", 2, user_key=OTHER_KEY)
+    assert await exchange(a, b, tmp_path) == 3
+    assert await exchange(b, a, tmp_path) == 2
+    found = [await ask(site, "/cluster/conflicts") for site in two]
+    assert [one["total"] for one in found] == [2, 2]
+    by_key = [{one["key"]: one for one in conflicts["conflicts"]} for conflicts in found]
+    assert by_key[0] == by_key[1]
+    shared, owned = by_key[0]["shared"], by_key[0]["owned"]
+    assert set(shared) == {"key", "environment", "foreign_key", "winner", "loser"}
+    assert set(shared["loser"]) == {"node_id", "timestamp", "type", "version", "position"}
+    assert (shared["environment"], shared["foreign_key"], owned["foreign_key"]) == ("e", False, True)
+    assert {shared["winner"]["node_id"], shared["loser"]["node_id"]} == {"a", "b"}
+    assert shared["winner"]["timestamp"] > shared["loser"]["timestamp"]
+    assert (shared["loser"]["type"], shared["loser"]["version"]) == ("created", 1)
+    for site in two:
+        read = await site.ask("GET", "/configs/shared?environment=e")
+        assert read.json()["value"] == f"of {shared['winner']['node_id']}"
+    body = {"position": shared["loser"]["position"]}
+    restored = await a.ask("POST", "/rollback/shared?environment=e", body=body)
+    assert (restored.status, restored.json()["value"]) == (200, f"of {shared['loser']['node_id']}")
+    assert (await scraped_conflicts(a)) == 2
+
+
+async def scraped_conflicts(site: Site) -> float:
+    text = (await site.ask("GET", "/metrics")).body.decode()
+    (value,) = [
+        line.split()[1] for line in text.splitlines() if line.startswith("osc_replication_conflicts_total")
+    ]
+    return float(value)
+
+
+async def test_the_newest_conflicts_come_first_and_as_many_as_were_asked_for(
+    two: tuple[Site, Site], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long list is read in several short views, and is the same list."""
+    a, b = two
+    for number in range(7):
+        for site in two:
+            await site.create(f"k{number}")
+    await exchange(a, b, tmp_path)
+    everything = (await ask(a, "/cluster/conflicts"))["conflicts"]
+    assert [one["key"] for one in everything] == [f"k{number}" for number in reversed(range(7))]
+    monkeypatch.setattr("oscd.history.conflicts.PAGE_CONFLICTS", 3)
+    assert (await ask(a, "/cluster/conflicts"))["conflicts"] == everything
+    monkeypatch.setattr("oscd.history.conflicts.PAGE_WORK", 1)
+    assert (await ask(a, "/cluster/conflicts"))["conflicts"] == everything
+    limited = await ask(a, "/cluster/conflicts?limit=2")
+    assert (limited["conflicts"], limited["total"]) == (everything[:2], 7)
+    for wrong in ("0", "1001", "x"):
+        assert_problem(await a.ask("GET", f"/cluster/conflicts?limit={wrong}"), 422)
+
+
+async def test_a_node_alone_has_no_conflicts(site: Site) -> None:
+    """Commands are decided against what is there."""
+    await site.create("k")
+    assert await ask(site, "/cluster/conflicts") == {"conflicts": [], "total": 0}

@@ -8,15 +8,12 @@ from typing import Any
 import pytest
 
 from oscd.commands import Sealed
-from oscd.events.codec import genesis_digest
 from oscd.events.event import EventRef, Origin
 from oscd.events.position import Mark, Position, decode_position
-from oscd.events.sqlite.transaction import SqliteWriting
 from oscd.projections.conflict_table import conflicts
-from oscd.projections.sqlite import SqliteProjections
 from oscd.values import seal_value
 from tests.api.asgi import OTHER_KEY, USER_KEY, Answered, Site, assert_problem
-from tests.events.log_contract import draft
+from tests.events.log_contract import draft, written_elsewhere
 
 TARGET = "/configs/k?environment=e"
 HISTORY = "/history/k?environment=e"
@@ -53,15 +50,8 @@ async def append_elsewhere(
         drafted = replace(drafted, event_id=sealed.event_id, key_id=sealed.key_id, body=body)
 
     def run(writing: Any) -> None:  # noqa: ANN401
-        connection = writing.store
         origin = Origin("elsewhere", ELSEWHERE)
-        if not connection.execute("SELECT 1 FROM origins WHERE incarnation = ?", (ELSEWHERE,)).fetchone():
-            connection.execute(
-                "INSERT INTO origins (node_id, incarnation, seq, digest, stamp) VALUES (?, ?, 0, ?, 0)",
-                (origin.node_id, origin.incarnation, genesis_digest(origin)),
-            )
-        other = SqliteWriting(connection, origin=origin, projections=SqliteProjections(), clock=lambda: stamp)
-        other.append([drafted])
+        writing.ingest(written_elsewhere(writing, [drafted], lambda: stamp, origin))
 
     await site.log.write(run, size=1)
 

@@ -550,6 +550,20 @@ async def test_statistics_count_what_streams_do(site: Site) -> None:
     assert health == {"status": "healthy", "active_subscriptions": 2, "total_events_sent": 3}
 
 
+async def test_a_merged_backlog_is_told_and_counted(site: Site) -> None:
+    """Contract §6: a `sync` goes to each stream, whatever its filter, and into statistics and metrics."""
+    streams = [await site.subscribe(), await site.subscribe("?key=none")]
+    site.synced.note(3)
+    for stream in streams:
+        (event,) = await stream.has("sync")
+        assert (event.at, event.data["data"], event.data["node_id"]) == (None, {"events": 3}, "tested")
+    site.registry.report()
+    document = (await site.ask("GET", "/sse/stats")).json()
+    assert (document["events"]["by_type"]["sync"], document["events"]["total_sent"]) == (2, 2)
+    metrics = (await site.ask("GET", "/metrics")).body
+    assert b'sse_events_sent_total{event_type="sync"} 2' in metrics
+
+
 async def test_open_streams_are_listed(site: Site) -> None:
     """Contract §6, `/sse/subscriptions`: exactly these members for each stream that is open."""
     opened = await site.subscribe("?environment=e")

@@ -154,6 +154,10 @@ def test_what_the_node_does_is_counted() -> None:
     counters.opened(4)
     counters.derived()
     counters.committed(3, 0.002)
+    counters.ingested(2)
+    counters.caught_up(0.2)
+    assert value(counters, "osc_replication_events_ingested_total") == 2
+    assert value(counters, "osc_cluster_sync_duration_seconds_sum") == 0.2
     assert value(counters, "osc_encryption_operations_total", operation="encrypt") == 1
     assert value(counters, "osc_encryption_operations_total", operation="decrypt") == 5
     assert value(counters, "osc_key_derivations_total") == 1
@@ -172,6 +176,7 @@ def test_what_has_not_happened_is_seen_not_to_have() -> None:
         ("sse_events_sent_total", {"event_type": "deleted"}),
         ("sse_events_dropped_total", {}),
         ("osc_cluster_sync_duration_seconds_count", {}),
+        ("osc_replication_events_ingested_total", {}),
     ):
         assert counters.registry.get_sample_value(name, labels) == 0
 

@@ -17,13 +17,14 @@ from oscd.metrics import exposition as exposition_module
 from oscd.metrics.counters import Counters
 from oscd.metrics.exposition import Exposition, Sources, Totals
 from oscd.node import Extent
+from oscd.replication.report import ClusterReport, PeerReport, Quarantine
 from tests.metrics.conftest import StartWorker
 
 PATIENCE = 20.0
 
 
 async def some_extent() -> Extent:
-    return Extent(head=12, entries=5)
+    return Extent(head=12, entries=5, conflicts=2)
 
 
 def exposition(
@@ -31,8 +32,9 @@ def exposition(
     *,
     extent: Callable[[], Awaitable[Extent]] = some_extent,
     directory: Path | None = None,
+    cluster: Callable[[], Awaitable[ClusterReport]] | None = None,
 ) -> Exposition:
-    sources = Sources(extent, lambda: 3, "1.2.3")
+    sources = Sources(extent, lambda: 3, "1.2.3", cluster)
     return Exposition(counters or Counters(), sources, directory, seconds_between=0)
 
 
@@ -101,11 +103,47 @@ async def test_what_is_so_now_stands_beside_what_was_counted() -> None:
         ("osc_cluster_nodes", 0),
         ("osc_cluster_nodes_total", 0),
         ("osc_cluster_nodes_healthy", 0),
+        ("osc_replication_conflicts_total", 2),
+        ("osc_replication_quarantined", 0),
+        ("osc_replication_diverged", 0),
     ):
         assert found[name, ()] == expected
+    assert not [name for name, labels in found if "peer" in dict(labels)]
     (build,) = [dict(labels) for name, labels in found if name == "osc_build_info"]
     assert build["version"] == "1.2.3"
     assert build["python"].startswith("3.")
+
+
+async def test_what_is_known_of_peers_is_there_under_the_operators_names() -> None:
+    """One sample for each peer, and none where nothing is known; whatever they call themselves is in no label."""
+    well = PeerReport("b:9000", 'evil"name', "live", True, 1, 3, 0.5, -0.25, 7, False, True, None)
+    unmet = PeerReport("https://c:9000", last_error="down")
+    fork = Quarantine("x", "00112233445566aa", 4, "b:9000", "why")
+
+    async def report() -> ClusterReport:
+        return ClusterReport(1, (), (well, unmet), (fork,))
+
+    text = await exposition(cluster=report).text()
+    assert b"evil" not in text
+    found = samples(text)
+    assert {
+        (name, dict(labels).get("peer")): value
+        for (name, labels), value in found.items()
+        if name.startswith(("osc_cluster_nodes", "osc_replication"))
+    } == {
+        ("osc_cluster_nodes", None): 3,
+        ("osc_cluster_nodes_total", None): 3,
+        ("osc_cluster_nodes_healthy", None): 2,
+        ("osc_replication_link_up", "b:9000"): 1,
+        ("osc_replication_link_up", "https://c:9000"): 0,
+        ("osc_replication_lag_events", "b:9000"): 3,
+        ("osc_replication_lag_seconds", "b:9000"): 0.5,
+        ("osc_replication_skew_seconds", "b:9000"): -0.25,
+        ("osc_replication_quarantined", None): 1,
+        ("osc_replication_diverged", None): 1,
+        ("osc_replication_conflicts_total", None): 2,
+        ("osc_replication_events_ingested_total", None): 0,
+    }
 
 
 async def _refused() -> Extent:
@@ -129,7 +167,14 @@ async def test_trouble_with_the_log_hides_nothing_else(
     assert found["osc_key_derivations_total", ()] == 1
     assert found["sse_active_subscriptions", ()] == 3
     names = {name for name, _ in found}
-    assert names.isdisjoint({"osc_config_entries", "osc_config_entries_total", "osc_log_head_offset"})
+    assert names.isdisjoint(
+        {
+            "osc_config_entries",
+            "osc_config_entries_total",
+            "osc_log_head_offset",
+            "osc_replication_conflicts_total",
+        }
+    )
 
 
 async def test_without_its_files_it_says_so(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import secrets
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from oscd.events.sqlite.prepare import prepare
 from oscd.events.sqlite.transaction import SqliteWriting
 from oscd.projections import sqlite as projections
 from oscd.projections.sqlite import SqliteProjections
-from tests.events.log_contract import draft
+from tests.events.log_contract import draft, written_elsewhere
 
 Step = tuple[str, str, str, str]
 
@@ -69,15 +70,18 @@ def run_more(log: sqlite3.Connection, history: Sequence[Step], *, node_id: str |
 
 
 def collide(log: sqlite3.Connection, environment: str, key: str, *, stamp: int = 2**60) -> None:
-    """Append an event of another node that did not know the entry.
+    """Take in an event of another node that did not know the entry.
 
     Args:
         stamp: Its own; by default later than any.
     """
     log.execute("BEGIN IMMEDIATE")
-    origin = schema.new_origin(log, "node-c")
-    writing = SqliteWriting(log, origin=origin, projections=SqliteProjections(), clock=lambda: 0)
-    writing.append([draft(key, environment=environment, stamp=stamp)])
+    writing = SqliteWriting(log, projections=SqliteProjections(), clock=lambda: 0)
+    drafts, origin = (
+        [draft(key, environment=environment, stamp=stamp)],
+        Origin("node-c", secrets.token_hex(8)),
+    )
+    writing.ingest(written_elsewhere(writing, drafts, lambda: 0, origin))
     log.execute("COMMIT")
 
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import sqlite3
+import tempfile
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oscd.errors import LogCorrupt
+from oscd.events import codec
 from oscd.events.event import Event, EventRef, EventType, Origin
+from oscd.events.foreign import Foreign
 from oscd.events.log import scan
+from oscd.events.sqlite.prepare import reproject
+from oscd.events.sqlite.transaction import SqliteWriting
 from oscd.history.lineage import Lineage
 from oscd.projections import conflict_table
 from oscd.projections import sqlite as projections
@@ -21,6 +26,7 @@ from oscd.projections.conflict_table import conflicts
 from oscd.projections.conflicts import Conflict, conflict
 from oscd.projections.entry import entry_after
 from oscd.projections.sqlite import SqliteProjections
+from oscd.projections.verify import verify_projections
 from tests.feed.merging import MergingLog, Step, cluster, event_of, meet, run, steps
 from tests.projections.history import Step as HistoryStep
 from tests.projections.history import collide, log_with, recorded_events, run_more
@@ -155,6 +161,30 @@ def test_a_conflict_is_what_its_writer_did_not_know(history: list[Step]) -> None
         with closing(projected(log)) as store:
             assert rows(store) == expected
             assert projections.totals(store).conflicts == len(expected)
+
+
+@settings(max_examples=25)
+@given(steps(3, most=15), st.integers(0, 2))
+def test_a_log_that_takes_in_what_others_wrote_lists_the_same(history: list[Step], node: int) -> None:
+    """Invariant 3: as whole writes are ingested, and again when the log is replayed; `verify` agrees."""
+    logs = cluster(3)
+    known_to_writers(logs, history)
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        log_with(Path(directory) / "log.db", []) as log,
+        closing(projected(logs[node])) as expected,
+    ):
+        log.execute("BEGIN IMMEDIATE")
+        SqliteWriting(log, projections=SqliteProjections(), clock=lambda: 0).ingest(
+            Foreign(r.event, codec.encode_header(r.event), None, r.digest) for r in logs[node].recorded
+        )
+        log.execute("COMMIT")
+        assert rows(log) == rows(expected)
+        assert [str(finding) for finding in verify_projections(log, lambda _: None)] == []
+        log.execute("BEGIN IMMEDIATE")
+        reproject(log, SqliteProjections())
+        log.execute("COMMIT")
+        assert rows(log) == rows(expected)
 
 
 @given(steps(3))
