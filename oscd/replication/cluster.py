@@ -31,6 +31,7 @@ from oscd.replication.readiness import Readiness
 from oscd.replication.reception import Bounds
 from oscd.replication.report import ClusterReport, read_report
 from oscd.replication.reporting import Reporting
+from oscd.replication.said import Said
 from oscd.replication.salts import Salts
 from oscd.replication.ship import Identity
 from oscd.replication.states import LinkState
@@ -148,8 +149,10 @@ class _Term:
         except Unavailable:
             pass
 
+        said = Said("salt")
+
         def waits(sentence: str) -> None:
-            _log.warning(sentence)
+            said.trouble(sentence)
             self._readiness.salt = sentence
             self._reporting.changed.set()
 

@@ -43,12 +43,19 @@ def answer(reading: Reading[Store], own: Own, position: Position) -> Answer:
 
 
 def decide(
-    own: Own, answers: Collection[Answer | None], *, is_over: bool, is_given_up: bool = False
+    own: Own,
+    answers: Collection[Answer | None],
+    *,
+    is_over: bool,
+    is_given_up: bool = False,
+    claimed: int = 0,
 ) -> Standing:
     """The standing of a log, by what the peers have answered so far.
 
     Args:
         answers: One of each configured peer; None where it has not answered, or is gone again.
+        claimed: The greatest seq that any answer has named since this log began to ask. Who named it may have been
+            put back itself meanwhile, and whom it had told may have answered before that.
         is_over: Whether they had `ASK_SECONDS`.
         is_given_up: Whether what they have of this origin was not to be had in `RECOVER_SECONDS` more.
     """
@@ -58,7 +65,7 @@ def decide(
     if any(one.is_contradicted for one in given):
         return Standing.BEGINS
     is_behind = any(one.seq > own.seq for one in given)
-    if len(given) == len(answers) and not is_behind:
+    if len(given) == len(answers) and not is_behind and claimed <= own.seq:
         return Standing.CONTINUES
     if is_given_up or (is_over and not is_behind):
         return Standing.BEGINS

@@ -27,7 +27,7 @@ _log = logging.getLogger("oscd.cluster")
 
 PATH: Final = "/cluster/salt"
 FIRST_PAUSE_SECONDS: Final = 0.25
-MOST_PAUSE_SECONDS: Final = 2.0
+MOST_PAUSE_SECONDS: Final = 1.0
 """Between two rounds; the pause doubles."""
 
 

@@ -48,6 +48,15 @@ def test_the_rule(
     assert decide(own, answers, is_over=is_over, is_given_up=is_given_up) is decided
 
 
+@pytest.mark.parametrize(
+    ("claimed", "is_over", "decided"),
+    [(7, False, CONTINUES), (8, False, ASKING), (8, True, BEGINS)],
+)
+def test_what_was_named_once_is_not_forgotten(claimed: int, is_over: bool, decided: Standing) -> None:
+    """A peer that named more may have been put back since, and whom it had told may have answered before that."""
+    assert decide(Own(ORIGIN, 7, ASKING), [SAME, LESS], is_over=is_over, claimed=claimed) is decided
+
+
 def test_what_a_peer_knows_of_an_origin_is_in_its_position(tmp_path: Path) -> None:
     """How far it got, and whether it is the same history."""
     log, peer = log_of("node-a"), log_of("node-b")
