@@ -19,10 +19,11 @@ DEBIAN_TEST_PACKAGES := strace prometheus chromium nginx
 
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+MUTANTS_ARGS ?=
 LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
 	--no-config --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml --group build
 
-.PHONY: run cluster test lint fix bench lock clean debian-test-packages
+.PHONY: run cluster test lint fix mutants bench lock clean debian-test-packages
 .DELETE_ON_ERROR:
 
 run: $(RUNTIME)  ## a node on 127.0.0.1:9000
@@ -43,6 +44,9 @@ lint: $(DEVELOP)  ## style, format, types, known vulnerabilities
 fix: $(DEVELOP)  ## what ruff can mend by itself
 	@$(VENV)/bin/ruff check --fix $(CODE)
 	@$(VENV)/bin/ruff format $(CODE)
+
+mutants: $(DEVELOP) debian-test-packages  ## break it on purpose: does a test see it? MUTANTS_ARGS='clocks' for less
+	@$(VENV)/bin/python -m tests.mutants $(MUTANTS_ARGS)
 
 bench: $(DEVELOP)  ## figures of this machine; BENCH_ARGS for less
 	@$(VENV)/bin/python -m bench $(BENCH_ARGS)

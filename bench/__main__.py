@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench import backups, fill, flat, flood, lists, past, pieces, rates, start, streams
+from bench import backups, fill, flat, flood, lists, past, pieces, rates, replicate, start, streams
 from bench.figures import Figure, table
 from bench.machine import describe
 from bench.scale import FULL, QUICK, Scale
@@ -27,6 +27,7 @@ PARTS: dict[str, Part] = {
     "flood": lambda few, _, scratch, scale: flood.measure(few, scratch, scale),
     "streams": lambda few, _, scratch, scale: streams.measure(few, scratch, scale),
     "backups": lambda _, many, scratch, scale: backups.measure(many, scratch, scale),
+    "replicate": replicate.measure,
     "pieces": lambda few, _, scratch, scale: pieces.measure(few, scratch, scale),
 }
 

@@ -18,6 +18,11 @@ def head(method: str, target: str, user_key: str = USER_KEY) -> str:
     )
 
 
+def guarded(request: str, api_key: str) -> str:
+    """The same request with an API key."""
+    return request.replace("\r\n", f"\r\nX-API-Key: {api_key}\r\n", 1)
+
+
 def with_body(method: str, target: str, document: object) -> str:
     """A request with a body of JSON."""
     body = json.dumps(document)

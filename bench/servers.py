@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,11 +47,16 @@ class Server:
 
 
 @contextmanager
-def oscd(directory: Path, workers: int) -> Iterator[Server]:
-    """A node over the log in `directory`, with the settings it has by default, its request log included."""
+def oscd(directory: Path, workers: int, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """A node over the log in `directory`, with the settings it has by default, its request log included.
+
+    Args:
+        settings: Further ones.
+    """
     lines = directory / "serve.log"
     environment = {name: text for name, text in os.environ.items() if not name.startswith("OSC_")}
     environment |= {"OSC_HOST_PORT": "0", "OSC_WORKERS": str(workers), "OSC_CLUSTER_NODE_ID": "bench"}
+    environment |= settings or {}
     begun = time.perf_counter()
     with (
         lines.open("wb") as out,
@@ -64,7 +69,7 @@ def oscd(directory: Path, workers: int) -> Iterator[Server]:
 @contextmanager
 def bare(workers: int) -> Iterator[Server]:
     """The bare application under Hypercorn's own runner."""
-    port = _free_port()
+    port = free_port()
     command = ["hypercorn", "--config", "bench/hypercorn.toml", "--workers", str(workers)]
     with _bare([*command, "--bind", f"127.0.0.1:{port}", "bench.bare:app"], port) as server:
         yield server
@@ -73,7 +78,7 @@ def bare(workers: int) -> Iterator[Server]:
 @contextmanager
 def bare_on_listener(workers: int) -> Iterator[Server]:
     """The bare application under oscd's supervisor and listener."""
-    port = _free_port()
+    port = free_port()
     with _bare(["bench.bare", str(port), str(workers)], port) as server:
         yield server
 
@@ -131,7 +136,8 @@ def _cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback where nobody listens."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port: int = found.getsockname()[1]

@@ -23,7 +23,7 @@ from oscd.api.history import Past
 from oscd.api.metrics import Metrics
 from oscd.api.openapi import Operation
 from oscd.api.peers import Peers
-from oscd.api.service import Awaited, Documentation, Probe, Readiness, Service
+from oscd.api.service import Documentation, Probe, Readiness, Service
 from oscd.api.streams import Streams
 from oscd.api.throttle import FailureThrottle
 from oscd.backup.backups import Backups
@@ -62,7 +62,6 @@ class Parts:
         counters: Where this worker counts.
         exposition: What all workers counted.
         probe: Says why the log cannot be written, or None.
-        awaited: Says what else this node waits for before it may serve.
         membership: This node in its cluster.
     """
 
@@ -75,7 +74,6 @@ class Parts:
     exposition: Exposition
     probe: Probe
     membership: Membership
-    awaited: Awaited = tuple
 
 
 def create_app(parts: Parts, *, rules: EdgeRules, version: str, log: RequestLog) -> Edge:
@@ -123,7 +121,9 @@ def _routes(parts: Parts, rules: EdgeRules, version: str) -> list[tuple[Operatio
         api_keys=lambda: rules.guard().api_keys,
     )
     documented = [
-        *Service(parts.node, Readiness(parts.probe, parts.awaited), version, parts.membership).routes(),
+        *Service(
+            parts.node, Readiness(parts.probe, parts.membership.awaited), version, parts.membership
+        ).routes(),
         *Metrics(parts.exposition).routes(),
         *Configs(parts.node).routes(),
         *BackupCalls(parts.node, parts.backups, rules.limits.max_body_bytes).routes(),

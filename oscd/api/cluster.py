@@ -6,7 +6,7 @@ Must not know how nodes reach each other; what they ask of each other is in `pee
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -94,12 +94,14 @@ class Membership:
     Attributes:
         node_id: Its name.
         salt: Gives the salt that it serves with; raises Unavailable while it has none.
+        run: A random word of its start, by which a node knows itself when it meets itself.
         members: What it knows of the others; None where clustering is off …
         source: … and so is what ships its log to them.
     """
 
     node_id: str
     salt: Callable[[], bytes]
+    run: str = ""
     members: Members | None = None
     source: Source | None = None
 
@@ -109,6 +111,14 @@ class Membership:
             return self.salt()
         except Unavailable:
             return None
+
+    async def awaited(self) -> Sequence[str]:
+        """What this node waits for before it may serve."""
+        if self.members is None:
+            return ()
+        # The steward may have the salt already, and this worker not yet.
+        missing = () if self.known_salt() is not None else ("This node has no salt yet.",)
+        return (await self.members.report()).not_ready or missing
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from oscd.api.openapi import Answer, Operation
 from oscd.errors import BadRequest, BodyTooLarge, Conflict, Invalid, NotAPeer, NotFound, Unavailable
 from oscd.events.cipher import SALT_BYTES
 from oscd.events.position import Position, PositionUnreadable, decode_position
+from oscd.replication.peers import NODE_HEADER, RUN_HEADER
 from oscd.replication.ship import Pull
 from oscd.replication.wire import CONTENT_TYPE
 from oscd.streams.ticket import credential
@@ -81,7 +82,8 @@ class Peers:
         salt = self.membership.known_salt()
         if salt is not None:
             return Response(salt, content_type=OCTETS, headers=dict([NO_STORE]))
-        none = Response(b"", 204, headers=dict([NO_STORE]))
+        who = {NODE_HEADER: self.membership.node_id, RUN_HEADER: self.membership.run}
+        none = Response(b"", 204, headers=dict([NO_STORE]) | who)
         for name in ("Content-Type", "Content-Length"):
             none.headers.pop(name, None)
         return none

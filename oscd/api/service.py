@@ -60,15 +60,19 @@ STATISTICS = Operation(
 # Returns why the log cannot be written, or None where it can.
 Probe = Callable[[], Awaitable[str | None]]
 
-# Returns what else the node waits for before it may serve; must not wait itself.
-Awaited = Callable[[], Sequence[str]]
+# Returns what else the node waits for before it may serve.
+Awaited = Callable[[], Awaitable[Sequence[str]]]
+
+
+async def _nothing() -> Sequence[str]:
+    return ()
 
 
 class Readiness:
     """Whether the node may serve; the log is looked at as seldom as an answer of `PROBE_SECONDS` ago will do."""
 
     def __init__(
-        self, probe: Probe, awaited: Awaited = tuple, clock: Callable[[], float] = time.monotonic
+        self, probe: Probe, awaited: Awaited = _nothing, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._probe = probe
         self._awaited = awaited
@@ -85,7 +89,7 @@ class Readiness:
                 self._looked_at = self._clock()
         troubles = [] if self._trouble is None else [self._trouble]
         # One sentence may come from both: a log that takes no writes says why by itself.
-        return list(dict.fromkeys([*troubles, *self._awaited()]))
+        return list(dict.fromkeys([*troubles, *await self._awaited()]))
 
 
 @dataclass(frozen=True, slots=True)

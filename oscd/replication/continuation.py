@@ -54,8 +54,8 @@ def decide(
 
     Args:
         answers: One of each configured peer; None where it has not answered, or is gone again.
-        claimed: The greatest seq that any answer has named since this log began to ask. Who named it may have been put
-            back itself meanwhile, and whom it had told may have answered before that.
+        claimed: The greatest seq that any answer has named since this log began to ask. Who named it may have been
+            put back itself meanwhile, and whom it had told may have answered before that.
         is_over: Whether they had `ASK_SECONDS`.
         is_given_up: Whether what they have of this origin was not to be had in `RECOVER_SECONDS` more.
     """

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 from urllib.parse import urlsplit
+
+NODE_HEADER: Final = "X-OSC-Node"
+RUN_HEADER: Final = "X-OSC-Run"
+"""In the answer of a node that has no salt: its name, and the random word of its start, by which a node that asks
+itself knows itself."""
 
 
 @dataclass(frozen=True, slots=True)

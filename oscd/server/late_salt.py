@@ -21,7 +21,7 @@ _log = logging.getLogger("oscd.worker")
 LOOK_SECONDS: Final = 0.5
 """How often a worker without a salt looks for the file."""
 
-NO_SALT: Final = "This node has no salt yet; it is waiting for its cluster. /ready says for whom."
+NO_SALT: Final = "This node has no salt yet: it takes its cluster's; GET /ready says for whom it waits."
 
 
 class LateSalt:

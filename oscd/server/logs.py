@@ -30,6 +30,9 @@ from oscd.server.log_writer import DescriptorOutput, FileOutput, LineWriter, Out
 # Below this a library's records are dropped, whatever OSC_LOG_LEVEL says.
 LIBRARY_LEVEL = logging.WARNING
 
+# Under this name are oscd's own loggers of the standard library.
+_OWN = "oscd"
+
 # Where a library's text may begin to show what an object holds (asyncio: `future: <Task … exception=…>`).
 _PERHAPS_A_VALUE = re.compile(r"[\n<(\[{'\"]")
 
@@ -49,7 +52,7 @@ class LogSink:
         self._level = level
         self._node_id = node_id
         self._writer = LineWriter(output, self._lost_line)
-        self._bridge = _Bridge(self, max(level, LIBRARY_LEVEL))
+        self._bridge = _Bridge(self, level)
         self._root_level = logging.getLogger().level
         self._hooks = (sys.excepthook, threading.excepthook, sys.unraisablehook)
 
@@ -81,6 +84,7 @@ class LogSink:
         root = logging.getLogger()
         root.removeHandler(self._bridge)
         root.setLevel(self._root_level)
+        logging.getLogger(_OWN).setLevel(logging.NOTSET)
         sys.excepthook, threading.excepthook, sys.unraisablehook = self._hooks
         return self._writer.close(timeout)
 
@@ -94,7 +98,8 @@ class LogSink:
         )
         root = logging.getLogger()
         root.addHandler(self._bridge)
-        root.setLevel(self._bridge.level)
+        root.setLevel(max(self._level, LIBRARY_LEVEL))
+        logging.getLogger(_OWN).setLevel(self._level)
         sys.excepthook = self._unhandled
         threading.excepthook = lambda args: self._unhandled(args.exc_type, args.exc_value, args.exc_traceback)
         sys.unraisablehook = lambda args: self._unhandled(args.exc_type, args.exc_value, args.exc_traceback)
@@ -123,6 +128,8 @@ class _Bridge(logging.Handler):
         self._sink = sink
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno < LIBRARY_LEVEL and not _is_own(record):
+            return
         site = {"file": source_file(record.pathname), "line": record.lineno, "function": record.funcName}
         fields = {
             "timestamp": timestamp(int(record.created * 1_000_000) * 1000),
@@ -180,9 +187,13 @@ def _exception(exc_info: object) -> BaseException | None:
             return None
 
 
+def _is_own(record: logging.LogRecord) -> bool:
+    return record.name.partition(".")[0] == _OWN
+
+
 def _harmless_text(record: logging.LogRecord) -> str:
     """Keep the fixed words of a library's message, and numbers put into it; what oscd itself says, whole."""
-    if record.name.partition(".")[0] == "oscd":
+    if _is_own(record):
         return record.getMessage()
     numbers: Any = record.args if isinstance(record.args, tuple) else ()
     template = str(record.msg)

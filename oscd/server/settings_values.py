@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -156,10 +156,19 @@ def _peer(part: str) -> str:
     address = part if "://" in part else f"//{part}"
     try:
         url = urlsplit(address)
-        complete = url.hostname is not None and url.port is not None
+        complete = _is_host(url.hostname or "") and url.port is not None
     except ValueError:
         raise ValueError(accepted) from None
     beside = url.path.strip("/") or url.query or url.fragment or "@" in url.netloc
     if not complete or url.scheme not in {"", "http", "https"} or beside:
         raise ValueError(accepted)
     return part.rstrip("/")
+
+
+def _is_host(host: str) -> bool:
+    """Whether it is a host name or an address.
+
+    Raises:
+        ValueError: It is neither, and has colons.
+    """
+    return bool(_HOST_NAME.fullmatch(host)) or (":" in host and ip_address(host).version == 6)

@@ -13,6 +13,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -25,6 +26,10 @@ TRY_SECONDS: Final = 0.5
 """How often a worker that is not the steward tries to become it."""
 
 
+WELL_SECONDS: Final = 60.0
+"""A run that lasted so long before it failed was well."""
+
+
 @dataclass(frozen=True, slots=True)
 class Duty:
     """Something that exactly one worker does, again and again.
@@ -32,8 +37,8 @@ class Duty:
     Attributes:
         name: What the log calls it.
         interval_seconds: Pause after one run before the next; the first follows the election at once.
-        run: Does it once. It must bound its own waits. What it raises is logged and it is run again next
-            time.
+        run: Does it once, and bounds its own waits; or lasts as long as the election, until it is cancelled. What it
+            raises is logged and it is run again next time.
     """
 
     name: str
@@ -104,11 +109,13 @@ class Steward:
     async def _repeat(self, duty: Duty) -> None:
         is_failing = False
         while True:
+            began = time.monotonic()
             try:
                 await duty.run()
             except Exception:
-                # Said once, however long the trouble lasts: a log on a full disk would only add to it.
-                if not is_failing:
+                # Said once, however long the trouble lasts: a log on a full disk would only add to it. What had been
+                # well for a while is in new trouble.
+                if not is_failing or time.monotonic() - began >= WELL_SECONDS:
                     _log.exception("duty %s fails; it is tried every %g s", duty.name, duty.interval_seconds)
                 is_failing = True
             else:

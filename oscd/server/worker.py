@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -37,6 +37,7 @@ from oscd.metrics.exposition import Exposition, Sources
 from oscd.node import Node
 from oscd.projections.sqlite import SqliteProjections
 from oscd.replication.members import Members
+from oscd.replication.peers import peers_of
 from oscd.replication.source import Source
 from oscd.server.binding import is_loopback
 from oscd.server.connection import Limits as ConnectionLimits
@@ -47,7 +48,7 @@ from oscd.server.logs import LogSink
 from oscd.server.settings import Settings, load_settings
 from oscd.server.spec import WorkerSpec
 from oscd.server.steward import Duty, Steward
-from oscd.server.tls import tls_context
+from oscd.server.tls import peer_tls_context, tls_context
 from oscd.streams.registry import Registry
 from oscd.streams.subscription import Feed
 from oscd.streams.ticket import Tickets, credential
@@ -57,6 +58,9 @@ _log = logging.getLogger("oscd.worker")
 
 REPORT = "cluster.json"
 """In the directory of the run: what the steward knows of the peers."""
+
+CLUSTER_RETRY_SECONDS = 1.0
+"""After which the links are built anew where that has failed as a whole."""
 
 
 async def serve_node(
@@ -99,10 +103,10 @@ async def serve_node(
         version=__version__,
         log=sink.prebound("request"),
     )
-    steward = Steward(
-        sidecar(settings.database_path, "steward-lock"),
-        [Duty("checkpoint", CHECKPOINT_SECONDS, log.checkpoint)],
-    )
+    duties = [Duty("checkpoint", CHECKPOINT_SECONDS, log.checkpoint)]
+    if settings.cluster_enabled:
+        duties.append(_cluster_duty(spec, log, salt, keys, synced, counters))
+    steward = Steward(sidecar(settings.database_path, "steward-lock"), duties)
     # Before it says that it is ready: the files may have changed since the start.
     tls = tls_context(settings)
     bell.open()
@@ -149,9 +153,10 @@ def _log_of(spec: WorkerSpec, counters: Counters, bell: Bell) -> SqliteLog:
 def _membership_of(spec: WorkerSpec, log: SqliteLog, bell: Bell, salt: LateSalt) -> Membership:
     settings = spec.settings
     if not settings.cluster_enabled:
-        return Membership(spec.node_id, salt)
+        return Membership(spec.node_id, salt, spec.run)
     source = Source(log, bell, node_id=spec.node_id, run=spec.run, salt=salt)
-    return Membership(spec.node_id, salt, Members(settings.cluster_nodes, spec.runtime / REPORT), source)
+    members = Members(settings.cluster_nodes, spec.runtime / REPORT)
+    return Membership(spec.node_id, salt, spec.run, members, source)
 
 
 def _end_streams(registry: Registry, source: Source | None) -> None:
@@ -168,6 +173,48 @@ def _exposition_of(
         node.extent, streams.total, __version__, cluster=None if members is None else members.report
     )
     return Exposition(counters, sources, spec.runtime)
+
+
+def _cluster_duty(
+    spec: WorkerSpec, log: SqliteLog, salt: SaltSource, keys: _Keys, synced: Synced, counters: Counters
+) -> Duty:
+    # Here, as it takes a tenth of a second that a lone node need not wait for.
+    from oscd.replication.cluster import Cluster, Mandate
+    from oscd.replication.reception import Bounds
+
+    settings = spec.settings
+    largest = max(settings.max_import_bytes, settings.max_body_bytes)
+    mandate = Mandate(
+        node_id=spec.node_id,
+        run=spec.run,
+        peers=peers_of(settings.cluster_nodes, tls=settings.https_enabled),
+        key=lambda: keys.cluster_key,
+        tls=partial(peer_tls_context, settings),
+        salt=salt,
+        salt_path=settings.salt_file_path,
+        # A value is a third larger when it is sealed; the largest write is an import.
+        bounds=Bounds(largest * 4 // 3 + 8192, largest * 4),
+        directory=settings.database_path.parent,
+        sync_seconds=settings.cluster_sync_interval,
+        report=spec.runtime / REPORT,
+        tally=_Tally(synced, counters),
+    )
+    return Duty("cluster", CLUSTER_RETRY_SECONDS, Cluster(mandate, log, microseconds_now).run)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tally:
+    """What is counted of the events that came from peers."""
+
+    synced: Synced
+    counters: Counters
+
+    def ingested(self, events: int) -> None:
+        self.counters.ingested(events)
+
+    def caught_up(self, events: int, seconds: float) -> None:
+        self.synced.note(events)
+        self.counters.caught_up(seconds)
 
 
 def _registry_of(spec: WorkerSpec, index: int, feed: Feed, counters: Counters, board: Board) -> Registry:
@@ -216,6 +263,12 @@ class _Keys:
         self.guard = guard_of(spec.settings)
         # A worker that replaces another starts after keys may have been rotated.
         self.reload()
+
+    @property
+    def cluster_key(self) -> bytes:
+        """What this node shows its peers; where clustering is on there is one."""
+        assert self.guard.cluster_key is not None
+        return self.guard.cluster_key
 
     def reload(self) -> None:
         """Read API keys and cluster key again; whether one is required, and all else, stays as at the start."""

@@ -381,7 +381,7 @@ async def opened_site(
                 seconds_between=0,
             ),
             probe=log.probe,
-            membership=Membership(node_id, salt, members, source),
+            membership=Membership(node_id, salt, "run", members, source),
         ),
         rules=EdgeRules(
             guard=lambda: Guard(tuple(api_keys), hosts, origins, cluster_key()),

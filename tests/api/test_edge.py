@@ -178,7 +178,10 @@ async def test_what_a_node_waits_for_is_told_beside_the_trouble_of_its_log() -> 
     async def probe() -> str | None:
         return "The disk is full."
 
-    readiness = Readiness(probe, lambda: awaited)
+    async def waiting() -> list[str]:
+        return awaited
+
+    readiness = Readiness(probe, waiting)
     assert await readiness.reasons() == ["The disk is full."]
     awaited.append("This node has no salt yet.")
     assert await readiness.reasons() == ["The disk is full.", "This node has no salt yet."]

@@ -25,6 +25,7 @@ from tests.cli.conftest import UNSET, Done
 from tests.cli.terminal import terminal
 from tests.client.answering import Script, answer, problem
 from tests.client.test_cluster import HOLDS, MET, OFF, PEER, QUARANTINED, STATUS
+from tests.support.node import RunningNode
 
 SEEN = "2026-01-31T12:00:00.000000Z"
 LIVE = PEER | {"state": "live", "lag_events": 0}
@@ -218,3 +219,15 @@ def test_watching_into_a_file_is_plain_lines() -> None:
             )
     assert [json.loads(line)["node_id"] for line in ran.stdout.splitlines()] == ["node-a"] * 3
     assert ran.stderr.count("The node is shutting down.; waiting for it to go on") == 1
+
+
+def test_a_real_node_is_understood(shared_node: RunningNode) -> None:
+    """What a node without a cluster tells: that it is alone, and no conflict."""
+    environ = dict.fromkeys(UNSET) | {"OSC_URL": shared_node.base_url}
+    told = CliRunner().invoke(commands, ["cluster", "status", "--json"], env=environ)
+    document = json.loads(told.stdout)
+    assert (told.exit_code, document["enabled"], document["all_nodes_synced"]) == (0, False, True)
+    (node,) = document["nodes"]
+    assert (node["node_id"], node["is_local"], type(node["entries"])) == ("tested", True, int)
+    told = CliRunner().invoke(commands, ["cluster", "conflicts"], env=environ)
+    assert (told.exit_code, told.output) == (0, "")

@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 from opensecureconf_client import (  # type: ignore[import-untyped]
     AuthenticationError,
+    ClusterError,
     ConfigurationExistsError,
     ConfigurationNotFoundError,
     OpenSecureConfClient,
@@ -173,6 +174,34 @@ def test_ping_and_service_info(client: OpenSecureConfClient) -> None:
     assert info["status"] == "operational"
     assert isinstance(info["version"], str)
     assert isinstance(info["features"], list)
+
+
+def test_what_it_asks_of_a_node_alone(client: OpenSecureConfClient) -> None:
+    """Clustering is off: it is told so, with nulls, and that the node is well."""
+    status = client.get_cluster_status()
+    assert (status["enabled"], status["mode"], status["node_id"]) == (False, None, None)
+    assert (status["total_nodes"], status["healthy_nodes"], status["nodes"]) == (None, None, [])
+    assert client.get_cluster_health() == {"status": "healthy", "node_id": "tested"}
+
+
+def test_what_it_asks_of_a_node_of_a_cluster(start_node: StartNode) -> None:
+    """It is told of the nodes, this one included; who has no API key may ask for nothing but its health."""
+    node = start_node(
+        OSC_API_KEY_REQUIRED="true",
+        OSC_API_KEY=API_KEY,
+        OSC_CLUSTER_ENABLED="true",
+        OSC_CLUSTER_NODES="127.0.0.1:1",
+    )
+    with OpenSecureConfClient(node.base_url, USER_KEY, api_key=API_KEY) as client:
+        status = client.get_cluster_status()
+        assert (status["enabled"], status["mode"], status["node_id"]) == (True, "replica", "tested")
+        assert (status["total_nodes"], status["healthy_nodes"]) == (2, 1)
+        assert [one["is_healthy"] for one in status["nodes"]] == [False]
+        assert client.get_service_info()["cluster"]["total_nodes"] == 2
+    with OpenSecureConfClient(node.base_url, USER_KEY) as stranger:
+        assert stranger.get_cluster_health() == {"status": "healthy", "node_id": "tested"}
+        with pytest.raises(ClusterError):
+            stranger.get_cluster_status()
 
 
 def test_its_exceptions(client: OpenSecureConfClient, node: RunningNode, environment: str) -> None:

@@ -17,14 +17,13 @@ from contextlib import contextmanager
 
 import pytest
 
-from oscd.events.position import decode_position
 from tests.conftest import StartNode
 from tests.support.changes import CATEGORIES, ENVIRONMENTS, Load, key_of
 from tests.support.guarantees import findings
 from tests.support.history import Filters, History
 from tests.support.node import OTHER_USER_KEY, USER_KEY, RunningNode, key_headers
 from tests.support.proxy import cutting_proxy
-from tests.support.subscriber import AsyncSubscriber, Condition, Subscriber, Wanted
+from tests.support.subscriber import AsyncSubscriber, Condition, Subscriber, Wanted, stands_at
 from tests.support.truth import Model, Truth, judged
 from tests.support.waiting import PATIENCE
 
@@ -69,20 +68,6 @@ def mixed_filters(dice: random.Random, count: int) -> list[Filters]:
     ]
     assert drawn[0] == Filters()
     return drawn
-
-
-def stands_at(position: str) -> Condition:
-    """Whether a subscriber was told everything up to a position."""
-    wanted = decode_position(position).marks
-
-    def stands(history: History) -> bool:
-        last = history.last_id
-        if last is None:
-            return False
-        marks = decode_position(last).marks
-        return all(origin in marks and marks[origin].seq >= mark.seq for origin, mark in wanted.items())
-
-    return stands
 
 
 def is_connected(history: History) -> bool:

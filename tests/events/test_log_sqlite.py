@@ -134,7 +134,9 @@ async def test_nothing_is_acknowledged_into_a_file_that_was_moved(log: SqliteLog
 
 
 async def test_each_commit_that_appended_is_told_before_its_answers(tmp_path: Path) -> None:
-    """How many events of all writers went in together; what appends none, or was not committed, is not told."""
+    """Invariant 4: after the commit, and how many events of all writers went in together; what appends none, or was
+    not committed, is not told.
+    """
     prepared = prepare(tmp_path / "log.db", node_id="node-a", projections=Noted())
     told: list[int] = []
     seen: list[int] = []
@@ -143,6 +145,8 @@ async def test_each_commit_that_appended_is_told_before_its_answers(tmp_path: Pa
         asyncio.get_running_loop()  # raises on any thread but that of the event loop
         assert 0 < seconds < 60
         told.append(events)
+        with closing(sqlite3.connect(prepared.file.path)) as other:
+            assert other.execute("SELECT count(*) FROM events").fetchone() == (sum(told),)
 
     log = SqliteLog(
         prepared.file,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -111,7 +112,7 @@ async def serving(directory: Path, tuning: Tuning | None = None) -> AsyncIterato
             node_id="a",
             run="run-of-a",
             salt=lambda: SALT,
-            tuning=tuning or Tuning(heartbeat_seconds=HOUR, coalesce_seconds=0),
+            tuning=tuning or Tuning(HOUR, 0, 0),
         )
         served = Served(site, source, ears)
         try:
@@ -192,7 +193,7 @@ async def test_what_was_committed_as_it_began_to_listen_is_not_missed(served: Se
     """invariant 4: a commit after the last look and before the bell is heard rings for nobody, and is found."""
     late: Any = LateLog(served.site, 6)
     bell = served.site.node._bell
-    source = Source(late, bell, node_id="a", run="run-of-a", salt=lambda: SALT, tuning=Tuning(HOUR, 0))
+    source = Source(late, bell, node_id="a", run="run-of-a", salt=lambda: SALT, tuning=Tuning(HOUR, 0, 0))
     pulled = Pulled()
     pulled.task = asyncio.create_task(pulled.run(source, PULL, CREDENTIAL))
     served.pulls.append(pulled)
@@ -203,7 +204,7 @@ async def test_what_was_committed_as_it_began_to_listen_is_not_missed(served: Se
 
 async def test_nobody_is_woken_for_a_stream_that_is_behind_or_waits_for_company(tmp_path: Path) -> None:
     """A commit pays for each listener, so a stream is one only while it has sent all there is."""
-    async with serving(tmp_path, Tuning(HOUR, coalesce_seconds=HOUR)) as served:
+    async with serving(tmp_path, Tuning(HOUR, HOUR, HOUR)) as served:
         await served.site.create("k")
         pulled = served.pull()
         pulled.takes.clear()
@@ -241,7 +242,7 @@ async def test_nobody_is_woken_for_a_stream_that_has_fallen_behind(
 
 async def test_commits_in_a_row_share_a_frame_and_a_status(tmp_path: Path) -> None:
     """What comes within some milliseconds goes out together."""
-    async with serving(tmp_path, Tuning(HOUR, coalesce_seconds=1.0)) as served:
+    async with serving(tmp_path, Tuning(HOUR, 1.0, 1.0)) as served:
         pulled = served.pull()
         await pulled.until_at_head()
         await eventually(lambda: served.ears.own == 1, PATIENCE)
@@ -252,9 +253,22 @@ async def test_commits_in_a_row_share_a_frame_and_a_status(tmp_path: Path) -> No
         assert len(pulled.statuses) == before + 1
 
 
+@pytest.mark.parametrize("is_quiet", [True, False])
+async def test_a_commit_that_is_not_alone_waits_longer(tmp_path: Path, is_quiet: bool) -> None:
+    """After a quiet while it goes out soon; where others came just before, more may be coming."""
+    tuning = Tuning(HOUR, 0, HOUR, quiet_seconds=0 if is_quiet else math.inf)
+    async with serving(tmp_path, tuning) as served:
+        pulled = served.pull()
+        await pulled.until_at_head()
+        await eventually(lambda: served.ears.own == 1, PATIENCE)
+        await served.site.create("k")
+        await eventually(lambda: len(pulled.events) == 1 if is_quiet else served.ears.own == 0, PATIENCE)
+        assert len(pulled.events) == (1 if is_quiet else 0)
+
+
 async def test_it_says_how_it_stands_when_nothing_happens(tmp_path: Path) -> None:
     """A peer that hears nothing gives the link up, so it hears something."""
-    async with serving(tmp_path, Tuning(heartbeat_seconds=0.01, coalesce_seconds=0)) as served:
+    async with serving(tmp_path, Tuning(0.01, 0, 0)) as served:
         pulled = served.pull()
         await pulled.until(lambda: len(pulled.statuses) >= 5)
         assert pulled.events == []
@@ -361,7 +375,7 @@ async def test_another_cluster_key_ends_what_the_one_before_had_opened(served: S
 
 async def test_there_are_so_many_streams_and_no_more(tmp_path: Path) -> None:
     """Over it 503; one that ends gives its place back."""
-    async with serving(tmp_path, Tuning(HOUR, 0, most_streams=2)) as served:
+    async with serving(tmp_path, Tuning(HOUR, 0, 0, most_streams=2)) as served:
         first, second = served.pull(), served.pull()
         for pulled in (first, second):
             await pulled.until_at_head()

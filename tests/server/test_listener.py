@@ -18,6 +18,7 @@ import pytest
 import uvloop
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
+from oscd.replication.wire import CONTENT_TYPE
 from oscd.server.connection import Connection, Limits
 from tests.server.serving import PATIENCE, LoopFactory, read_until, serving
 from tests.support.raw_http import read_to_end
@@ -48,6 +49,7 @@ class App:
             "/endless": self.endless,
             "/refuse": self.refuse,
             "/events": self.events,
+            "/peer": self.peer,
         }
         self.begun.set()
         try:
@@ -82,6 +84,12 @@ class App:
         while True:
             await self.body(send, CHUNK, more=True)
             await asyncio.sleep(0)
+
+    async def peer(self, send: ASGISendCallable) -> None:
+        """The log on its way to another node, which does not read."""
+        await self.start(send, 200, (b"content-type", CONTENT_TYPE.encode()))
+        while True:
+            await self.body(send, CHUNK, more=True)
 
     async def refuse(self, send: ASGISendCallable) -> None:
         """Answer without having read one byte of the body."""
@@ -286,6 +294,15 @@ def test_reader_of_a_stream_may_pause_for_longer(
         serving(app, Limits(1, stall_seconds=3600.0, stream_stall_seconds=0.2), loop_factory) as served,
         served.request("/events"),
     ):
+        assert app.ended.wait(PATIENCE)
+        served.wait_for_room()
+
+
+def test_another_node_that_takes_nothing_is_cut_off(loop_factory: LoopFactory) -> None:
+    """It takes what it gets or has gone, so it has less time than anybody else."""
+    app = App()
+    limits = Limits(1, stall_seconds=3600.0, stream_stall_seconds=3600.0, peer_stall_seconds=0.2)
+    with serving(app, limits, loop_factory) as served, served.request("/peer"):
         assert app.ended.wait(PATIENCE)
         served.wait_for_room()
 

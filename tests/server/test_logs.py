@@ -250,6 +250,15 @@ def test_a_library_below_warning_is_not_heard(path: Path, level: str) -> None:
     assert node.text() == ""
 
 
+@pytest.mark.parametrize(("level", "heard"), [("INFO", ["chatter"]), ("WARNING", [])])
+def test_what_oscd_itself_says_is_heard_at_its_level(path: Path, level: str, heard: list[str]) -> None:
+    """OSC_LOG_LEVEL counts for all that oscd says, whichever kind of logger it says it with."""
+    node = Node(path, level=level)
+    logging.getLogger("oscd.cluster").info("chatter")
+    logging.getLogger("oscd.cluster").debug("whisper")
+    assert [line["event"] for line in node.lines()] == heard
+
+
 async def test_aiosqlite_tells_no_statement(path: Path) -> None:
     """Invariant 7: at DEBUG aiosqlite logs parameters, which are values; none reaches the log."""
     node = Node(path, level="DEBUG")

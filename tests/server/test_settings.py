@@ -106,6 +106,8 @@ def test_unreadable_dotenv_stops_the_start(tmp_path: Path, content: bytes | None
         ("OSC_CLUSTER_NODES", "ftp://node2:9000", "host:port"),
         ("OSC_CLUSTER_NODES", "node2:99999", "host:port"),
         ("OSC_CLUSTER_NODES", "node2:9000?key=1", "host:port"),
+        ("OSC_CLUSTER_NODES", "nöde2:9000", "host:port"),
+        ("OSC_CLUSTER_NODES", "[::1%eth0]:9000:", "host:port"),
         ("OSC_CLUSTER_NODE_ID", "a b", "letters, digits"),
     ],
 )

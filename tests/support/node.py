@@ -12,7 +12,7 @@ import signal
 import ssl
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -39,19 +39,23 @@ class RunningNode:
         directory: Working directory of the node; made if it is missing. Logs on it go beside it, so that it
             holds nothing but what oscd made.
         settings: `OSC_*` variables; no other reaches the node.
+        program: What the interpreter runs, before `serve`.
 
     Attributes:
-        port: Where it serves; another one after each `restart`.
+        port: Where it serves; another one after each `restart`, unless the settings name one.
         base_url: The same as a URL without a trailing slash.
 
     Raises:
         AssertionError: It does not serve in time, or ended before it did.
     """
 
-    def __init__(self, directory: Path, settings: Mapping[str, str]) -> None:
+    def __init__(
+        self, directory: Path, settings: Mapping[str, str], program: Sequence[str] = ("-m", "oscd")
+    ) -> None:
         directory.mkdir(exist_ok=True)
         self.directory = directory
         self.settings = dict(settings)
+        self._program = tuple(program)
         self.port = 0
         self.base_url = ""
         self._output = directory.with_name(f"{directory.name}.output")
@@ -127,6 +131,14 @@ class RunningNode:
         wait_until(lambda: not self.processes(), what="the end of every process of the node")
         return status
 
+    def freeze(self) -> None:
+        """Stop every process of the node where it is (SIGSTOP); the kernel still takes connections for it."""
+        os.killpg(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let a frozen node go on."""
+        os.killpg(self.pid, signal.SIGCONT)
+
     def restart(self) -> None:
         """Start again in the same directory; a node that still runs is terminated first."""
         if self._process.poll() is None:
@@ -143,7 +155,7 @@ class RunningNode:
         seen = len(self._said()) if self._output.exists() else 0
         with self._output.open("ab") as output:
             process = subprocess.Popen(
-                _command("serve"),
+                [sys.executable, *self._program, "serve"],
                 cwd=self.directory,
                 env=_environment({"OSC_HOST_PORT": "0", "OSC_CLUSTER_NODE_ID": "tested"} | self.settings),
                 stdin=subprocess.DEVNULL,
@@ -182,7 +194,7 @@ def run_oscd(
         subprocess.TimeoutExpired: It does not end; it was killed.
     """
     return subprocess.run(
-        _command(*arguments),
+        [sys.executable, "-m", "oscd", *arguments],
         cwd=directory,
         env=_environment({"OSC_HOST_PORT": "0", "OSC_CLUSTER_NODE_ID": "tested"} | dict(settings or {})),
         stdin=subprocess.DEVNULL,
@@ -204,10 +216,6 @@ def command_line(pid: int) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return b""
-
-
-def _command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "oscd", *arguments]
 
 
 def _environment(settings: Mapping[str, str]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
+from oscd.events.position import decode_position
 from tests.support.history import Attempt, Filters, History, Received
 from tests.support.http_stream import StreamedAnswer
 from tests.support.raw_http import connect, request
@@ -25,6 +26,20 @@ _READ_BYTES = 65536
 
 Condition = Callable[[History], bool]
 """Whether a subscriber has been told what is waited for."""
+
+
+def stands_at(position: str) -> Condition:
+    """Whether a subscriber was told everything up to a position."""
+    wanted = decode_position(position).marks
+
+    def stands(history: History) -> bool:
+        last = history.last_id
+        if last is None:
+            return False
+        marks = decode_position(last).marks
+        return all(origin in marks and marks[origin].seq >= mark.seq for origin, mark in wanted.items())
+
+    return stands
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +123,22 @@ class Subscriber:
 
     Args:
         read_bytes: How much it takes at a time, at most.
+        silence: Seconds without a byte after which `read` gives up.
 
     Attributes:
         history: What it was told, over all its connections.
+        port: Where its next connection goes.
+        wanted: What that asks for.
     """
 
-    def __init__(self, port: int, wanted: Wanted, *, read_bytes: int = _READ_BYTES) -> None:
+    def __init__(
+        self, port: int, wanted: Wanted, *, read_bytes: int = _READ_BYTES, silence: float = PATIENCE
+    ) -> None:
         self.history = History(wanted.filters)
-        self._port = port
-        self._wanted = wanted
+        self.port = port
+        self.wanted = wanted
         self._read_bytes = read_bytes
+        self._silence = silence
         self._socket: socket.socket | None = None
         self._reading: Reading | None = None
 
@@ -128,11 +149,12 @@ class Subscriber:
             OSError: There is nobody at the port.
         """
         self.close()
-        data, attempt = self._wanted.begin(last_event_id)
-        self._socket = connect(self._port)
+        data, attempt = self.wanted.begin(last_event_id)
+        self._socket = connect(self.port)
+        self._socket.settimeout(self._silence)
         self._socket.sendall(data)
         self.history.attempts.append(attempt)
-        self._reading = Reading(attempt, keep_raw=self._wanted.keep_raw)
+        self._reading = Reading(attempt, keep_raw=self.wanted.keep_raw)
 
     def resume(self) -> None:
         """Make a new connection that goes on from the last id whose frame was complete; without one, as at first."""
@@ -142,7 +164,7 @@ class Subscriber:
         """Wait for bytes and record them. Gives whether the connection goes on.
 
         Raises:
-            TimeoutError: Nothing came for as long as a test is patient.
+            TimeoutError: Nothing came for as long as it is patient.
         """
         assert self._socket is not None, "open it first"
         assert self._reading is not None

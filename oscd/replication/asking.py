@@ -1,0 +1,114 @@
+"""Owns the question of the start (invariant 9), as the steward puts it: what peers have answered, and for how long.
+
+The rule is `continuation.decide`; what it says is written into the log, in the transaction that has found it, so that
+no append comes between. Must not ask: the links do.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
+
+from oscd.events.log import EventLog, Reading, Writing
+from oscd.events.position import Position
+from oscd.events.standing import Own, Standing
+from oscd.replication import continuation
+from oscd.replication.link import Link
+from oscd.replication.sight import is_fork_of
+from oscd.replication.states import LinkState
+
+AGAIN_SECONDS: Final = 3600.0
+"""A node that finds its own history contradicted begins anew at most so often: a lying peer must not make it do so
+without end."""
+
+
+class Asking:
+    """The question, from the election of the steward on.
+
+    Args:
+        links: Of all configured peers.
+        clock: Seconds that only rise.
+    """
+
+    def __init__(
+        self,
+        log: EventLog[sqlite3.Connection],
+        links: Sequence[Link],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._log = log
+        self._links = links
+        self._clock = clock
+        self._asked_at = clock()
+        self._begun_at = float("-inf")
+
+    async def look(self) -> Own:
+        """See how the question stands, and write down what has changed; gives what is true of this log now.
+
+        Raises:
+            Unavailable: The log cannot be read or written.
+        """
+        own = await self._log.read(lambda reading: reading.own())
+        if own.standing is Standing.CONTINUES:
+            if not self._is_contradicted(own):
+                return own
+            self._begun_at = self._clock()
+            return await self._log.write(partial(_begin, own=own), size=0)
+        verdict = partial(
+            _settle,
+            positions=self._positions(),
+            is_over=self._has_passed(continuation.ASK_SECONDS),
+            is_given_up=self._has_passed(continuation.ASK_SECONDS + continuation.RECOVER_SECONDS),
+        )
+        if await self._log.read(lambda reading: verdict(reading)) is own.standing:
+            return own
+        return await self._log.write(partial(_write_down, verdict=verdict), size=0)
+
+    def _positions(self) -> list[Position | None]:
+        """Where each peer stands that was asked; None of one that has not answered, or is gone again."""
+        return [
+            link.sight.position if link.asked_as is not None and link.asked_as[1] else None
+            for link in self._links
+            if link.state is not LinkState.ITSELF
+        ]
+
+    def _is_contradicted(self, own: Own) -> bool:
+        if self._clock() - self._begun_at < AGAIN_SECONDS:
+            return False
+        looks = (link.sight.looked for link in self._links)
+        return any(seen is not None and is_fork_of(own.origin, seen) for seen in looks)
+
+    def _has_passed(self, seconds: float) -> bool:
+        return self._clock() - self._asked_at >= seconds
+
+
+def _settle(
+    reading: Reading[sqlite3.Connection],
+    positions: Sequence[Position | None],
+    *,
+    is_over: bool,
+    is_given_up: bool,
+) -> Standing:
+    own = reading.own()
+    answers = [
+        None if position is None else continuation.answer(reading, own, position) for position in positions
+    ]
+    return continuation.decide(own, answers, is_over=is_over, is_given_up=is_given_up)
+
+
+def _write_down(
+    writing: Writing[sqlite3.Connection], verdict: Callable[[Reading[sqlite3.Connection]], Standing]
+) -> Own:
+    writing.settle(verdict(writing))
+    return writing.own()
+
+
+def _begin(writing: Writing[sqlite3.Connection], own: Own) -> Own:
+    """Begin a new incarnation with the next append, unless one was begun already."""
+    if writing.own().origin == own.origin:
+        writing.settle(Standing.BEGINS)
+    return writing.own()

@@ -1,0 +1,192 @@
+"""Owns requests to one peer over HTTP, and their bounds in time and bytes.
+
+Redirects are not followed: the cluster key would go to whoever is named. Proxy variables are not read: nobody who set
+one for the web meant this cluster. Must not know what a stream holds, nor try again by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+import httpx
+
+from oscd import __version__
+from oscd.replication.peers import Peer
+from oscd.replication.trouble import PeerTrouble, refusal, trouble_of
+
+CONNECT_SECONDS: Final = 2.0
+SILENCE_SECONDS: Final = 3.0
+"""Of a stream: a peer says something each second."""
+
+ANSWER_SECONDS: Final = 6.0
+"""For the head of an answer, and for the whole of one that has an end; a drip of bytes does not prolong it."""
+
+MAX_ANSWER_BYTES: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer; names of headers are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes = field(repr=False)
+
+
+class Stream:
+    """An answer without an end, as it arrives."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._parts = response.aiter_raw()
+
+    async def read(self) -> bytes:
+        """The next bytes; never none.
+
+        Raises:
+            PeerTrouble: The stream has ended, was cut off, or was silent for `SILENCE_SECONDS`.
+        """
+        try:
+            while not (part := await anext(self._parts)):
+                pass
+            return part
+        except StopAsyncIteration:
+            trouble = PeerTrouble("it ended the stream")
+        except httpx.TimeoutException:
+            trouble = PeerTrouble(f"it said nothing for {SILENCE_SECONDS:g} s")
+        except httpx.HTTPError as error:
+            trouble = trouble_of(error, "the stream was cut off")
+        # After the handlers: the library's exceptions hold the request, and with it the key.
+        raise trouble
+
+
+class Calls:
+    """The connections to one peer, kept until they are closed. All its methods belong to one event loop.
+
+    Args:
+        tls: Verifies the peer, and shows this node to it; not used over plain HTTP.
+        key: The cluster key, asked anew for each request, as it may be rotated.
+        silence_seconds: Other than the usual silence, for tests.
+    """
+
+    def __init__(
+        self,
+        peer: Peer,
+        tls: ssl.SSLContext,
+        key: Callable[[], bytes],
+        *,
+        silence_seconds: float = SILENCE_SECONDS,
+    ) -> None:
+        self.peer = peer
+        self._key = key
+        self._http = httpx.AsyncClient(
+            base_url=peer.url,
+            headers={"User-Agent": f"oscd/{__version__}", "Accept-Encoding": "identity"},
+            timeout=httpx.Timeout(CONNECT_SECONDS, read=silence_seconds),
+            limits=httpx.Limits(max_connections=2, max_keepalive_connections=1),
+            verify=tls,
+            trust_env=False,
+            follow_redirects=False,
+        )
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._http.aclose()
+
+    async def ask(self, path: str) -> Answer:
+        """Ask and take the whole answer.
+
+        Raises:
+            PeerTrouble: There was none in time, it is larger than any, or it is a refusal.
+        """
+        response = await self._send(path, {})
+        try:
+            content = await _whole(response)
+        finally:
+            await response.aclose()
+        headers = {name.lower(): text for name, text in response.headers.items()}
+        return Answer(response.status_code, headers, content)
+
+    @asynccontextmanager
+    async def stream(self, path: str, query: Mapping[str, str], content_type: str) -> AsyncIterator[Stream]:
+        """Open an answer without an end.
+
+        Raises:
+            PeerTrouble: There is none, it is a refusal, or it is of another type than this one.
+        """
+        response = await self._send(path, query)
+        try:
+            _require_type(response, content_type)
+            yield Stream(response)
+        finally:
+            await response.aclose()
+
+    async def _send(self, path: str, query: Mapping[str, str]) -> httpx.Response:
+        """Send a request and take the head of an answer that is not a refusal."""
+        key = self._key()
+        request = self._http.build_request("GET", path, params=dict(query), headers={b"X-API-Key": key})
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                response = await self._http.send(request, stream=True)
+        except TimeoutError:
+            trouble = PeerTrouble(f"no answer within {ANSWER_SECONDS:g} s")
+        except httpx.HTTPError as error:
+            trouble = trouble_of(error, "no answer")
+        else:
+            if response.is_success:
+                return response
+            trouble = await _refusal_of(response, key)
+        raise trouble
+
+
+async def _whole(response: httpx.Response) -> bytes:
+    """The content of an answer that has an end.
+
+    Raises:
+        PeerTrouble: It did not come in time, or is larger than any of a node.
+    """
+    content = bytearray()
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            async for part in response.aiter_raw():
+                content += part
+                if len(content) > MAX_ANSWER_BYTES:
+                    break
+    except TimeoutError:
+        trouble = PeerTrouble(f"its answer took longer than {ANSWER_SECONDS:g} s")
+    except httpx.HTTPError as error:
+        trouble = trouble_of(error, "its answer was cut off")
+    else:
+        if len(content) <= MAX_ANSWER_BYTES:
+            return bytes(content)
+        trouble = PeerTrouble(
+            f"its answer is larger than {MAX_ANSWER_BYTES >> 10} KiB: is it a node?", lasts=True
+        )
+    raise trouble
+
+
+async def _refusal_of(response: httpx.Response, key: bytes) -> PeerTrouble:
+    try:
+        content = await _whole(response)
+    except PeerTrouble:
+        content = b""
+    finally:
+        await response.aclose()
+    return refusal(response.status_code, content, key)
+
+
+def _require_type(response: httpx.Response, content_type: str) -> None:
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if response.status_code != 200 or kind != content_type:
+        raise PeerTrouble(
+            "it answers with something else than events: is it a node of this version?", lasts=True
+        )
+    if encoding != "identity":
+        raise PeerTrouble(
+            "it answers in an encoding it was not asked for; is there a proxy between?", lasts=True
+        )

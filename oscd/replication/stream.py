@@ -1,0 +1,240 @@
+"""Owns one stream of a link, from the request to its end: whom it comes from, and what is done with what comes.
+
+Must not try again, nor outlive the request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Final, Protocol
+
+from oscd.events.log import EventLog, MicrosecondClock, Reading
+from oscd.events.standing import Standing
+from oscd.replication.calls import Calls, Stream
+from oscd.replication.errors import OriginHeld, PeerRefused
+from oscd.replication.link import Link
+from oscd.replication.meeting import refuse_stranger
+from oscd.replication.pipe import deliver
+from oscd.replication.reception import Bounds, LargeWrite, Received, Recent, Reception, Writes
+from oscd.replication.ship import Identity, Pull
+from oscd.replication.sight import look
+from oscd.replication.states import Happening, LinkState
+from oscd.replication.take import Held, Sender, Taken, held_in, meet, take
+from oscd.replication.trouble import PeerTrouble
+from oscd.replication.verify import Terms
+from oscd.replication.wire import CONTENT_TYPE, Goodbye, PeerStatus
+
+PATH: Final = "/cluster/events"
+
+STEADY_SECONDS: Final = 3.0
+"""A stream that was live for so long is well: the troubles before it are over."""
+
+MOST_WAY_MICROSECONDS: Final = 100_000
+"""What a status takes to come at most, as far as its clock is concerned: a peer that answers later was busy, or just
+starting, and no reason to think that its clock is ahead."""
+
+LOOK_SECONDS: Final = 0.25
+"""Statuses may come with every batch of events; so often one is compared with the log."""
+
+
+class Tally(Protocol):
+    """What is counted of what links take in."""
+
+    def ingested(self, events: int) -> None:
+        """So many new events are in the log, committed."""
+
+    def caught_up(self, events: int, seconds: float) -> None:
+        """A peer's backlog of so many new events is taken in, so long after its stream had begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """What all links of a node share.
+
+    Attributes:
+        directory: Where a large write waits; on the disk of the log.
+        recent: What any of the links has taken in lately.
+        members: Gives the node ids of the cluster, as far as they are known.
+        tally: Counts what links take in.
+        changed: Told that a person would see something else now.
+        clock: µs since 1970.
+    """
+
+    identity: Identity
+    log: EventLog[sqlite3.Connection]
+    bounds: Bounds
+    directory: Path
+    members: Callable[[], frozenset[str]]
+    tally: Tally
+    changed: Callable[[], None]
+    clock: MicrosecondClock
+    recent: Recent = field(default_factory=Recent)
+
+
+@dataclass(frozen=True, slots=True)
+class _Begin:
+    """What a link asks with, as of one view of the log, and the runs of peers that were noted in it."""
+
+    pull: Pull
+    runs: dict[str, str]
+    is_empty: bool
+
+
+class OneStream:
+    """One stream of a link, from the request to its end."""
+
+    def __init__(self, link: Link, calls: Calls, home: Home) -> None:
+        self.was_steady = False
+        self._link = link
+        self._calls = calls
+        self._home = home
+        self._reception = Reception(home.bounds, home.directory, home.recent)
+        self._sender: Sender | None = None
+        self._begin: _Begin | None = None
+        self._backlog = 0
+        self._delay = 0
+        self._began_at = 0.0
+        self._looked_at = float("-inf")
+        self._live_since: float | None = None
+
+    async def run(self) -> None:
+        """Ask and take in, until the stream fails.
+
+        Raises:
+            PeerTrouble, PeerRefused, Unavailable, LogCorrupt, OSError: Why it ended.
+        """
+        home = self._home
+        begin = self._begin = await home.log.read(partial(_beginning, identity=home.identity))
+        self._link.asked_as = (begin.pull.skip, begin.pull.asks)
+        asked_at = home.clock()
+        async with self._calls.stream(PATH, _query(begin.pull), CONTENT_TYPE) as stream:
+            self._delay = min(max(0, home.clock() - asked_at) // 2, MOST_WAY_MICROSECONDS)
+            self._link.move(Happening.ANSWERED)
+            self._began_at = asyncio.get_running_loop().time()
+            await self._take_in(stream)
+
+    async def _take_in(self, stream: Stream) -> None:
+        try:
+            await deliver(stream, self._reception, self._handle)
+        except _RecognisedError:
+            self._link.move(Happening.RECOGNISED)
+
+    async def _handle(self, item: Received) -> None:
+        match item:
+            case PeerStatus():
+                await self._heard(item)
+            case Goodbye(reason):
+                raise PeerTrouble(f"it says goodbye: {reason}")
+            case _:
+                await self._take(item)
+
+    async def _heard(self, status: PeerStatus) -> None:
+        if self._sender is None:
+            self._sender = await self._met(status)
+        self._link.sight.heard(status, self._home.clock(), self._delay)
+        self._link.sight.held = tuple(self._reception.held.values())
+        catches_up = status.is_at_head and self._link.state is LinkState.CATCHING_UP
+        now = asyncio.get_running_loop().time()
+        if catches_up or now - self._looked_at >= LOOK_SECONDS:
+            self._looked_at = now
+            await self._compare(status)
+        if catches_up:
+            self._caught_up(now)
+        if self._live_since is not None and now - self._live_since >= STEADY_SECONDS:
+            self.was_steady, self._link.last_error = True, None
+
+    async def _compare(self, status: PeerStatus) -> None:
+        """See what a status says beside this log."""
+        seen = await self._home.log.read(partial(look, status=status))
+        if seen != self._link.sight.looked:
+            self._home.changed()
+        self._link.sight.compared(seen, self._home.clock())
+
+    async def _met(self, status: PeerStatus) -> Sender:
+        """Make sure that the peer is one of this cluster, and note which run of it this is."""
+        assert self._begin is not None
+        identity = self._home.identity
+        if (status.node_id, status.run) == (identity.node_id, identity.run):
+            raise _RecognisedError
+        refuse_stranger(identity, status, we_are_empty=self._begin.is_empty)
+        sender = Sender(status.node_id, status.run)
+        before = self._begin.runs.get(status.node_id)
+        if before == status.run:
+            return sender
+        if not await self._home.log.write(partial(meet, sender=sender, before=before), size=0):
+            raise PeerTrouble("it has started anew meanwhile")
+        return sender
+
+    def _caught_up(self, now: float) -> None:
+        self._live_since = now
+        self._link.has_caught_up = True
+        self._home.tally.caught_up(self._backlog, now - self._began_at)
+        self._link.move(Happening.CAUGHT_UP)
+
+    async def _take(self, batch: Writes | LargeWrite) -> None:
+        if self._sender is None:
+            raise PeerRefused("it sends events before it says who it is.")
+        taken = await self._taken(batch, self._sender)
+        for held in taken.held:
+            self._hold(held)
+        self._link.sight.last_seen = self._home.clock()
+        if taken.events:
+            self._home.tally.ingested(taken.events)
+        if self._link.state is LinkState.CATCHING_UP:
+            self._backlog += taken.events
+
+    async def _taken(self, batch: Writes | LargeWrite, sender: Sender) -> Taken:
+        terms = Terms(self._home.clock(), self._home.members())
+        try:
+            taken = await self._home.log.write(
+                partial(take, batch=batch, terms=terms, sender=sender), size=batch.size
+            )
+        except OriginHeld as held:
+            return Taken(0, (await asyncio.to_thread(held_in, batch, str(held)),))
+        if isinstance(batch, Writes):
+            passed = {held.origin.incarnation for held in taken.held}
+            self._home.recent.note(
+                candidate.digest
+                for candidate in batch.events
+                if candidate.event.origin.incarnation not in passed
+            )
+        return taken
+
+    def _hold(self, held: Held) -> None:
+        self._reception.hold(held)
+        self._link.sight.held = tuple(self._reception.held.values())
+        self._home.changed()
+
+
+class _RecognisedError(Exception):
+    """The peer is this very node."""
+
+
+def _beginning(reading: Reading[sqlite3.Connection], identity: Identity) -> _Begin:
+    own = reading.own()
+    asks = own.standing is not Standing.CONTINUES
+    pull = Pull(
+        after=reading.position(),
+        node_id=identity.node_id,
+        run=identity.run,
+        salt=identity.salt,
+        skip=None if asks else own.origin.incarnation,
+        asks=asks,
+    )
+    return _Begin(pull, dict(reading.runs()), reading.head() == 0)
+
+
+def _query(pull: Pull) -> dict[str, str]:
+    query = {
+        "after": pull.after.encode(),
+        "node": pull.node_id,
+        "run": pull.run,
+        "salt": pull.salt,
+        "asks": str(int(pull.asks)),
+    }
+    return query if pull.skip is None else query | {"skip": pull.skip}

@@ -1,0 +1,101 @@
+"""Owns what a node notices by comparing itself with its peers and must act on: clocks far apart, states that differ.
+
+Must not reach a peer: it looks at what the links have found.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+
+from oscd.events.log import EventLog, Writing
+from oscd.replication.link import Link
+from oscd.replication.states import LinkState
+
+_log = logging.getLogger("oscd.cluster")
+
+WARN_SKEW_SECONDS: Final = 1.0
+"""Two clocks that are further apart are told of once, and again only after they were closer."""
+
+MAX_AHEAD_SECONDS: Final = 24 * 3600.0
+"""A node whose clock is further ahead of a live peer's takes no writes: theirs would lose to its own for a day."""
+
+
+class Vigil:
+    """What a steward watches over.
+
+    Attributes:
+        held: Why this node takes no writes; None where it does.
+    """
+
+    def __init__(self, log: EventLog[sqlite3.Connection], links: Sequence[Link]) -> None:
+        self.held: str | None = None
+        self._log = log
+        self._links = links
+        # A steward before this one may have held the writes.
+        self._is_written = False
+        self._skewed: set[Link] = set()
+
+    async def keep(self) -> None:
+        """Hold writes while a clock is far ahead, and let them go when it is not; warn of smaller differences.
+
+        Raises:
+            Unavailable: The log cannot be written.
+        """
+        self._warn()
+        reason = ahead_of(self._links)
+        if reason == self.held and self._is_written:
+            return
+        await self._log.write(partial(_hold, reason=reason), size=0)
+        if reason is not None:
+            _log.error(reason)
+        elif self.held is not None:
+            _log.warning("this node takes writes again")
+        self.held, self._is_written = reason, True
+
+    def compare(self) -> None:
+        """Say loudly of which peers this node differs though it holds the same events."""
+        for link in self._links:
+            seen = link.sight.looked
+            if seen is not None and seen.has_diverged:
+                _log.error(
+                    "%s holds the same events as this node and is in another state: one of the two files was changed,"
+                    " or oscd has a fault; run `oscd verify` on both",
+                    link.peer.name,
+                )
+
+    def _warn(self) -> None:
+        for link in self._links:
+            skew = link.sight.skew_seconds()
+            if skew is None:
+                continue
+            if abs(skew) <= WARN_SKEW_SECONDS / 2:
+                self._skewed.discard(link)
+            elif abs(skew) > WARN_SKEW_SECONDS and link not in self._skewed:
+                self._skewed.add(link)
+                direction = "ahead of" if skew > 0 else "behind"
+                _log.warning(
+                    "the clock of %s is %.1f s %s this node's; the later one wins where both write an entry",
+                    link.peer.name,
+                    abs(skew),
+                    direction,
+                )
+
+
+def ahead_of(links: Sequence[Link]) -> str | None:
+    """Why a node may not stamp events now: its clock is far ahead of a live peer's; None where it is not."""
+    for link in links:
+        skew = link.sight.skew_seconds()
+        if link.state is LinkState.LIVE and skew is not None and skew < -MAX_AHEAD_SECONDS:
+            return (
+                f"This node's clock is more than 24 h ahead of that of {link.peer.name}, so it takes no writes; set"
+                " the clock of whichever is wrong."
+            )
+    return None
+
+
+def _hold(writing: Writing[sqlite3.Connection], reason: str | None) -> None:
+    writing.hold_writes(reason)

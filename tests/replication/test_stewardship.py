@@ -1,0 +1,274 @@
+"""What the steward of a node concludes from its links: may it write, is it ready, are clocks and states sound."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from oscd.errors import Unavailable
+from oscd.events.log import Reading
+from oscd.events.position import Mark, Position
+from oscd.events.sqlite.log import SqliteLog
+from oscd.events.standing import Own, Standing
+from oscd.replication.asking import AGAIN_SECONDS, Asking
+from oscd.replication.continuation import ASK_SECONDS, RECOVER_SECONDS
+from oscd.replication.link import Link
+from oscd.replication.peers import Peer
+from oscd.replication.readiness import ASKING, PATIENCE_SECONDS, Readiness
+from oscd.replication.report import read_report
+from oscd.replication.reporting import Reporting
+from oscd.replication.sight import Look, PeerClock, look
+from oscd.replication.states import LinkState
+from oscd.replication.vigil import MAX_AHEAD_SECONDS, Vigil
+from oscd.replication.wire import PeerStatus
+from oscd.times import microseconds_now
+from tests.replication.peer_log import log_at, write
+from tests.support.waiting import eventually
+
+SECOND = 1_000_000
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def link_to(name: str, state: LinkState = LinkState.LIVE) -> Link:
+    link = Link(Peer(name, f"http://{name}"), lambda: None)
+    link.state = state
+    return link
+
+
+def answer(link: Link, position: Position) -> None:
+    """Have the peer of a link say where it stands, on a stream that asked."""
+    link.asked_as = (None, True)
+    link.sight.position = position
+
+
+async def position_of(log: SqliteLog) -> Position:
+    return await log.read(lambda reading: reading.position())
+
+
+async def own_of(log: SqliteLog) -> Own:
+    return await log.read(lambda reading: reading.own())
+
+
+@pytest.fixture
+async def log(tmp_path: Path) -> AsyncIterator[SqliteLog]:
+    """A log with one event of its own, started again in a cluster."""
+    async with log_at(tmp_path / "a.db", "node-a") as first:
+        await write(first, "one")
+    async with log_at(tmp_path / "a.db", "node-a", asks=True) as log:
+        assert (await own_of(log)).standing is Standing.ASKING
+        yield log
+
+
+async def test_a_log_goes_on_once_every_peer_has_answered(log: SqliteLog) -> None:
+    """Invariant 9: until then it takes no writes, however many have; an entry that is this node is not waited for."""
+    links = [link_to("b"), link_to("c"), link_to("me", LinkState.ITSELF)]
+    asking = Asking(log, links, clock=Clock())
+    answer(links[0], await position_of(log))
+    assert (await asking.look()).standing is Standing.ASKING
+    with pytest.raises(Unavailable):
+        await write(log, "two")
+    answer(links[1], Position({}))
+    assert (await asking.look()).standing is Standing.CONTINUES
+    before = await own_of(log)
+    await write(log, "two")
+    assert (await own_of(log)).origin == before.origin
+
+
+async def test_an_answer_to_another_question_does_not_count(log: SqliteLog) -> None:
+    """A peer that was not told that this node asks has not fenced what an older run of it still sends."""
+    link = link_to("b")
+    link.asked_as, link.sight.position = ("0011223344556677", False), await position_of(log)
+    assert (await Asking(log, [link], clock=Clock()).look()).standing is Standing.ASKING
+
+
+async def test_without_every_answer_a_new_incarnation_begins_after_a_while(log: SqliteLog) -> None:
+    """Invariant 9: whoever is silent may know of numbers that this node has used; so it uses others."""
+    clock, links = Clock(), [link_to("b"), link_to("c")]
+    asking = Asking(log, links, clock=clock)
+    answer(links[0], await position_of(log))
+    clock.now += ASK_SECONDS
+    assert (await asking.look()).standing is Standing.BEGINS
+    before = await own_of(log)
+    await write(log, "two")
+    assert (await own_of(log)).origin != before.origin
+    assert (await asking.look()).standing is Standing.CONTINUES
+
+
+async def test_an_answer_that_comes_before_the_next_write_is_still_in_time(log: SqliteLog) -> None:
+    """Where nothing was written meanwhile there is no need for a new incarnation."""
+    clock, link = Clock(), link_to("b")
+    asking = Asking(log, [link], clock=clock)
+    clock.now += ASK_SECONDS
+    assert (await asking.look()).standing is Standing.BEGINS
+    answer(link, await position_of(log))
+    assert (await asking.look()).standing is Standing.CONTINUES
+
+
+async def test_what_a_peer_has_of_this_node_is_taken_back_first(log: SqliteLog) -> None:
+    """While a peer holds more of this node than itself, it waits to take that; but not for ever."""
+    clock, link = Clock(), link_to("b")
+    asking = Asking(log, [link], clock=clock)
+    own = await own_of(log)
+    answer(link, Position({own.origin.incarnation: Mark(own.seq + 1, b"more")}))
+    clock.now += ASK_SECONDS + 1
+    assert (await asking.look()).standing is Standing.ASKING
+    clock.now += RECOVER_SECONDS
+    assert (await asking.look()).standing is Standing.BEGINS
+
+
+async def test_a_node_whose_history_is_contradicted_begins_anew_at_most_once_an_hour(log: SqliteLog) -> None:
+    """A peer with another event under our number shows that we were put back; a liar must not show it again and
+    again."""
+    clock, link = Clock(), link_to("b")
+    asking = Asking(log, [link], clock=clock)
+    answer(link, await position_of(log))
+    assert (await asking.look()).standing is Standing.CONTINUES
+    for expected in (Standing.BEGINS, Standing.CONTINUES):
+        own = await own_of(log)
+        wrong = Position({own.origin.incarnation: Mark(own.seq, b"else")})
+        link.sight.position = wrong
+        link.sight.looked = await log.read(partial(_seen, position=wrong))
+        assert (await asking.look()).standing is expected
+        await write(log, f"after {expected}")
+    clock.now += AGAIN_SECONDS
+    assert (await asking.look()).standing is Standing.BEGINS
+
+
+def _seen(reading: Reading[object], position: Position) -> Look:
+    return look(reading, PeerStatus("node-b", "r", "", 0, position, "", 0, 1, is_at_head=True))  # type: ignore[arg-type]
+
+
+def ready_by(links: list[Link], clock: Clock, standing: Standing = Standing.CONTINUES) -> Readiness:
+    readiness = Readiness(links, is_ready=False, clock=clock)
+    readiness.own = Own(None, 0, standing)  # type: ignore[arg-type]
+    return readiness
+
+
+def test_a_node_is_ready_after_its_first_catch_up() -> None:
+    """It waits for each peer that answers within 5 s to be caught up with, and for no other."""
+    clock = Clock()
+    slow, late, refused = link_to("b"), link_to("c", LinkState.BACKING_OFF), link_to("d", LinkState.REFUSED)
+    readiness = ready_by([slow, late, refused, link_to("me", LinkState.ITSELF)], clock)
+    slow.sight.position = Position({})
+    assert len(readiness.reasons()) == 2
+    clock.now += PATIENCE_SECONDS
+    (reason,) = readiness.reasons()
+    assert "taking in what b has" in reason
+    slow.has_caught_up = True
+    assert readiness.reasons() == ()
+    late.sight.position = Position({})
+    assert readiness.reasons() == ()
+
+
+def test_a_node_that_was_ready_stays_so_under_the_next_steward() -> None:
+    """Another worker takes over the links, and nobody's probe fails meanwhile; what holds writes still counts."""
+    readiness = Readiness([link_to("b", LinkState.CONNECTING)], is_ready=True, clock=Clock())
+    assert readiness.reasons() == (ASKING,)
+    readiness.own = Own(None, 0, Standing.BEGINS)  # type: ignore[arg-type]
+    assert readiness.reasons() == ()
+    readiness.held = "This node's clock is wrong."
+    assert readiness.reasons() == ("This node's clock is wrong.",)
+    readiness.salt = "It waits for b."
+    assert readiness.reasons() == ("It waits for b.",)
+
+
+def skewed(link: Link, seconds: float) -> None:
+    link.sight.position, link.sight.clock = Position({}), PeerClock()
+    link.sight.clock.heard(int(seconds * SECOND), 0, 0)
+
+
+async def test_a_node_far_ahead_of_a_live_peer_takes_no_writes_until_it_is_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it stamped would win for a day over what is written later elsewhere."""
+    link = link_to("b")
+    async with log_at(tmp_path / "a.db", "node-a") as log:
+        vigil = Vigil(log, [link])
+        skewed(link, -MAX_AHEAD_SECONDS - 1)
+        for _ in range(3):
+            await vigil.keep()
+        with pytest.raises(Unavailable, match="more than 24 h ahead of that of b"):
+            await write(log, "one")
+        link.state = LinkState.BACKING_OFF
+        await vigil.keep()
+        await write(log, "one")
+        assert vigil.held is None
+    assert [record.levelname for record in caplog.records] == ["WARNING", "ERROR", "WARNING"]
+
+
+async def test_writes_that_an_earlier_steward_held_are_let_go(tmp_path: Path) -> None:
+    """The next one finds the clock right, and says so to the log, which does not know who held it."""
+    async with log_at(tmp_path / "a.db", "node-a") as log:
+        await log.write(lambda writing: writing.hold_writes("The clock is wrong."), size=0)
+        await Vigil(log, [link_to("b")]).keep()
+        await write(log, "one")
+
+
+async def test_clocks_that_differ_are_told_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A skew over a second is one line, and another one only after the clocks were close."""
+    link = link_to("b")
+    async with log_at(tmp_path / "a.db", "node-a") as log:
+        vigil = Vigil(log, [link])
+        for seconds in (3600.0, 3601.0, 0.9, 3600.0, 0.1, -2.0):
+            skewed(link, seconds)
+            await vigil.keep()
+    lines = [message for message in caplog.messages if "the clock of b" in message]
+    assert ["3600.0 s ahead of" in lines[0], "2.0 s behind" in lines[1], len(lines)] == [True, True, 2]
+
+
+async def test_a_divergence_is_said_loudly(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Each round says it again, as an error: it never ends by itself."""
+    link = link_to("b")
+    link.sight.looked = Look(0, is_synced=False, has_diverged=True, forks=())
+    async with log_at(tmp_path / "a.db", "node-a") as log:
+        Vigil(log, [link]).compare()
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert "oscd verify" in record.message
+
+
+async def test_the_report_is_written_at_once_when_something_changes(tmp_path: Path) -> None:
+    """Also without a change it comes again within a second or so, and this node itself is not in it."""
+    links = [link_to("b"), link_to("me", LinkState.ITSELF)]
+    changed = asyncio.Event()
+    readiness = ready_by(links, Clock())
+    readiness.is_ready = True
+    path = tmp_path / "cluster.json"
+    writing = asyncio.create_task(Reporting(path, links, readiness, changed, microseconds_now).run())
+    try:
+        first = await eventually(lambda: read_report(path))
+        assert [peer.peer for peer in first.peers] == ["b"]
+        links[0].failed("no answer in time")
+        changed.set()
+        await eventually(lambda: _last_error(path) == "no answer in time")
+        seen = read_report(path)
+        assert seen is not None
+        await eventually(_is_newer(path, seen.written_at))
+    finally:
+        writing.cancel()
+        await asyncio.wait({writing})
+
+
+def _last_error(path: Path) -> str | None:
+    report = read_report(path)
+    return None if report is None else report.peers[0].last_error
+
+
+def _is_newer(path: Path, than: int) -> Callable[[], bool]:
+    def check() -> bool:
+        report = read_report(path)
+        return report is not None and report.written_at > than
+
+    return check
