@@ -1,6 +1,6 @@
 """A cluster in memory and in virtual time, over the code that ships, with faults drawn from a seed.
 
-What is real: the log (SQLite, whose file is in memory), its transactions and projections, the use cases of `oscd.node`
+What is real: the log (SQLite, whose file is in memory), its transactions, projections, the use cases of `oscd.node`
 with real ciphers, everything of `oscd.replication` that does no I/O, and the feed that subscribers are served from.
 What is not: threads, locks, disks, sockets and clocks. `link.py` and `node.py` stand where `stream.py`, `source.py`
 and `asking.py` stand in a process.
@@ -9,7 +9,7 @@ and `asking.py` stand in a process.
 |---|---|
 | `world.py` | virtual time and chance; counts of what happened |
 | `network.py` | connections that are cut, slow, and carry bytes wrongly; partitions; late bytes of dead processes |
-| `log.py`, `node.py`, `link.py`, `cluster.py` | nodes: disks, processes, both ends of links, copies put back, wiped disks |
+| `log.py`, `node.py`, `link.py`, `cluster.py` | nodes: disks, processes, both ends of links, copies put back, wipes |
 | `writing.py` | what users ask for, under two keys, and that none is let through who must not |
 | `reader.py` | subscribers that move between nodes, with the place of their last whole write |
 | `ledger.py` | what really happened, merged by a rule of its own |
