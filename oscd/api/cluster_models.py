@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from oscd.api.history_models import PositionText
 from oscd.api.models import Category, Count, Environment, Key, RequestModel, Time, number_if_decimal
+from oscd.events.event import is_node_id
 
 MOST_CONFLICTS = 1000
 
@@ -25,7 +26,7 @@ def _hexadecimal(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9._:-]{1,64}", text):
+    if not is_node_id(text):
         raise ValueError("1 to 64 letters, digits and . _ : -")
     return text
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from oscd.client.entries import Json, as_list, member, optional
+from oscd.client.entries import Json, as_list, as_text, member, optional
 from oscd.client.errors import AnswerUnreadable
 
 
@@ -133,7 +133,7 @@ def status_of(document: Json) -> Status:
         healthy_nodes=optional(document, "healthy_nodes", int),
         peers=tuple(map(_peer, member(document, "nodes", list))),
         quarantined=tuple(map(_quarantined, member(document, "quarantined", list))),
-        not_ready=tuple(map(_sentence, member(document, "not_ready", list))),
+        not_ready=tuple(map(as_text, member(document, "not_ready", list))),
     )
 
 
@@ -212,9 +212,3 @@ def _seconds(document: Json, name: str) -> float | None:
     if found is None:
         return None
     return float(found) if isinstance(found, int) else member(document, name, float)
-
-
-def _sentence(document: Json) -> str:
-    if not isinstance(document, str):
-        raise AnswerUnreadable("the answer is not of the shape a node of oscd gives")
-    return document

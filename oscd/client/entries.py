@@ -141,6 +141,17 @@ def as_list(document: Json) -> list[Json]:
     return document
 
 
+def as_text(document: Json) -> str:
+    """A JSON string.
+
+    Raises:
+        AnswerUnreadable: It is something else.
+    """
+    if not isinstance(document, str):
+        raise AnswerUnreadable("the answer is not of the shape a node of oscd gives")
+    return document
+
+
 def member(document: Json, name: str, kind: type[Kind]) -> Kind:
     """A member that must be there.
 

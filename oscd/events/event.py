@@ -6,6 +6,7 @@ incarnation); *seq* counts an origin's events from 1; *stamp* is the hybrid logi
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -23,12 +24,18 @@ class EventType(StrEnum):
 
 
 _ENTRY_TYPES = frozenset(EventType)
+_NODE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 EVENT_ID_BYTES = 16
 """Random bytes that name an event and that its ciphertext is bound to."""
 
 ORIGIN_BEGAN = "origin_began"
 """Type of the first event of an incarnation that follows another in one log; `replaces` is the last one of that."""
+
+
+def is_node_id(text: str) -> bool:
+    """Whether a text may name a node: short, and plain enough for positions, metrics and log lines."""
+    return _NODE_ID.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True, order=True)

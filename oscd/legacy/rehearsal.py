@@ -10,6 +10,7 @@ from pathlib import Path
 from oscd.events.sqlite import schema
 from oscd.events.sqlite.claim import NodeClaim
 from oscd.events.sqlite.faults import translated
+from oscd.events.sqlite.noted import noted_digest
 from oscd.events.sqlite.reading import SqliteReading
 from oscd.legacy.errors import ImportRefused
 from oscd.legacy.fit import Choices, Destination, Held, require_another_file, require_fit
@@ -47,8 +48,8 @@ def rehearse(
 def _held(log: sqlite3.Connection | None) -> Held:
     if log is None:
         return Held()
-    digest = schema.read_meta(log, "salt_digest")
-    return Held(SqliteReading(log).head() == 0, digest if isinstance(digest, bytes) else None)
+    reading = SqliteReading(log)
+    return Held(reading.head() == 0, noted_digest(reading))
 
 
 def _place(

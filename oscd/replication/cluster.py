@@ -7,7 +7,6 @@ goes on from there. Must not serve anybody.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import sqlite3
 import ssl
@@ -20,6 +19,7 @@ from typing import Final, NoReturn
 
 from oscd.errors import Unavailable
 from oscd.events.log import EventLog, MicrosecondClock
+from oscd.events.salt import salt_digest
 from oscd.events.sqlite.noted import note_digest
 from oscd.events.standing import Own, Standing
 from oscd.replication.asking import Asking
@@ -128,7 +128,7 @@ class _Term:
             group.create_task(self._reporting.run(), name="report")
             salt = await self._salt()
             home = Home(
-                identity=Identity(self._mandate.node_id, self._mandate.run, hashlib.sha256(salt).hexdigest()),
+                identity=Identity(self._mandate.node_id, self._mandate.run, salt_digest(salt).hex()),
                 log=self._log,
                 bounds=self._mandate.bounds,
                 directory=self._mandate.directory,

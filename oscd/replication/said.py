@@ -10,13 +10,12 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from oscd.replication.seldom import Seldom
+
 _log = logging.getLogger("oscd.cluster")
 
-QUIET_SECONDS: Final = 60.0
-"""For so long one sentence is not said again."""
-
 MOST_SENTENCES: Final = 8
-"""Different ones within that time; of further ones nothing is said."""
+"""Different ones while one is not said again (`seldom.py`); of further ones nothing is said."""
 
 _WELL: Final = "is in step"
 
@@ -31,8 +30,7 @@ class Said:
 
     def __init__(self, peer: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._peer = peer
-        self._clock = clock
-        self._said: dict[str, float] = {}
+        self._sentences = Seldom(clock, most=MOST_SENTENCES)
         self._current: str | None = None
 
     def trouble(self, sentence: str) -> None:
@@ -44,12 +42,7 @@ class Said:
         self._say(logging.INFO, _WELL)
 
     def _say(self, level: int, sentence: str) -> None:
-        if sentence == self._current:
+        if sentence == self._current or not self._sentences.is_due(sentence):
             return
-        now = self._clock()
-        self._said = {said: at for said, at in self._said.items() if now - at < QUIET_SECONDS}
-        if sentence in self._said or len(self._said) >= MOST_SENTENCES:
-            return
-        self._said[sentence] = now
         self._current = sentence
         _log.log(level, "%s: %s", self._peer, sentence)

@@ -22,17 +22,19 @@ class Seldom:
 
     Args:
         clock: Seconds that only rise.
+        most: As `MOST_NAMES`.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, most: int = MOST_NAMES) -> None:
         self._clock = clock
+        self._most = most
         self._said: dict[str, float] = {}
 
     def is_due(self, name: str) -> bool:
         """Whether something may be said of a name now; taken for said then."""
         now = self._clock()
         self._said = {who: at for who, at in self._said.items() if now - at < QUIET_SECONDS}
-        if name in self._said or len(self._said) >= MOST_NAMES:
+        if name in self._said or len(self._said) >= self._most:
             return False
         self._said[name] = now
         return True

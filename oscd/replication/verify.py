@@ -13,7 +13,7 @@ from typing import Final
 
 from oscd.errors import LogCorrupt
 from oscd.events import codec
-from oscd.events.event import EVENT_ID_BYTES, Event, EventType, Origin
+from oscd.events.event import EVENT_ID_BYTES, Event, EventType, Origin, is_node_id
 from oscd.events.foreign import OriginTip
 from oscd.replication.errors import OriginHeld, PeerRefused
 from oscd.replication.wire import EventFrame
@@ -32,7 +32,6 @@ MAX_ORIGINS_WITH_MEMBERS: Final = 160
 
 _KEY_ID_BYTES: Final = 16
 _INCARNATION: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
-_NODE_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
 _TYPE: Final = re.compile(r"[a-z_]{1,32}", re.ASCII)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -92,7 +91,7 @@ def origin_of(frame: EventFrame) -> Origin:
         LogCorrupt: Its header cannot be read.
     """
     node_id = codec.decode_header(frame.header).origin.node_id
-    return Origin(node_id if _NODE_ID.fullmatch(node_id) else "unreadable", frame.incarnation)
+    return Origin(node_id if is_node_id(node_id) else "unreadable", frame.incarnation)
 
 
 def _has_sound_numbers(event: Event) -> bool:
@@ -105,7 +104,7 @@ def _has_sound_numbers(event: Event) -> bool:
 
 def _has_sound_names(event: Event) -> bool:
     origin = event.origin
-    if not (_INCARNATION.fullmatch(origin.incarnation) and _NODE_ID.fullmatch(origin.node_id)):
+    if not (_INCARNATION.fullmatch(origin.incarnation) and is_node_id(origin.node_id)):
         return False
     if len(event.event_id) != EVENT_ID_BYTES or len(event.key_id or bytes(_KEY_ID_BYTES)) != _KEY_ID_BYTES:
         return False

@@ -13,6 +13,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from oscd.events.event import is_node_id
+
 Network = IPv4Network | IPv6Network
 
 MAX_PEERS = 32
@@ -36,7 +38,7 @@ def text(given: str) -> str:
 
 def node_name(given: str) -> str:
     """A node's stable name, short and plain enough for positions, metrics and log lines."""
-    if not re.fullmatch(r"[A-Za-z0-9._:-]{1,64}", given):
+    if not is_node_id(given):
         raise ValueError("1 to 64 letters, digits and . _ : -")
     return given
 

@@ -18,6 +18,7 @@ from oscd.events import codec
 from oscd.events.cut import Cut
 from oscd.events.event import ORIGIN_BEGAN, EventRef, Origin
 from oscd.events.sqlite import schema
+from oscd.events.sqlite.noted import noted_digest
 from oscd.events.sqlite.reading import SqliteReading
 from oscd.events.sqlite.stored import PAGE_ROWS, StoredEvent, stored_events, stored_origins
 from oscd.events.sqlite.verify import Chains
@@ -76,13 +77,12 @@ def _extent_of(log: sqlite3.Connection, cut: CutOf | None) -> Extent:
     if any(row.mistyped() for row in origins) or own not in {None, *(row.id for row in origins)}:
         raise SnapshotRefused(_DAMAGED)
     reading = SqliteReading(log)
-    digest = schema.read_meta(log, "salt_digest")
     return Extent(
         head=reading.head(),
         cut=None if cut is None else cut(reading),
         origins={row.id: Origin(row.node_id, row.incarnation) for row in origins},
         own=tuple(_own_origins(log)),
-        salt_digest=digest if isinstance(digest, bytes) else None,
+        salt_digest=noted_digest(reading),
         left_out=schema.read_meta(log, "left_out") is not None,
     )
 

@@ -6,7 +6,8 @@ import logging
 
 import pytest
 
-from oscd.replication.said import MOST_SENTENCES, QUIET_SECONDS, Said
+from oscd.replication.said import MOST_SENTENCES, Said
+from oscd.replication.seldom import QUIET_SECONDS
 
 
 class Clock:

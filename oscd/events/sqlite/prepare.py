@@ -18,6 +18,7 @@ from oscd.events.salt import sync_directory
 from oscd.events.sqlite import own, schema
 from oscd.events.sqlite.faults import CommitFailed
 from oscd.events.sqlite.file import KeptOpen, LogFile, WriteLock, configure, inode_of
+from oscd.events.sqlite.noted import noted_digest
 from oscd.events.sqlite.outside import one_transaction
 from oscd.events.sqlite.reading import SqliteReading
 from oscd.events.sqlite.transaction import SqliteWriting
@@ -85,13 +86,13 @@ def _prepare(
                 sync_directory(path.parent)
             inode = inode_of(path)
             assert inode is not None
-            digest = schema.read_meta(connection, "salt_digest")
-            is_empty = SqliteReading(connection).head() == 0
+            reading = SqliteReading(connection)
+            digest, is_empty = noted_digest(reading), reading.head() == 0
             connection.close()
     finally:
         connection.close()
         lock.close()
-    return PreparedLog(LogFile(path, inode), origin, digest if isinstance(digest, bytes) else None, is_empty)
+    return PreparedLog(LogFile(path, inode), origin, digest, is_empty)
 
 
 def _own_origin(

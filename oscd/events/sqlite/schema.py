@@ -146,11 +146,8 @@ def _row_of_origin(connection: sqlite3.Connection, meta: str) -> tuple[str, str,
 
 def begin_own_origin(connection: sqlite3.Connection, node_id: str) -> Origin:
     """Begin the incarnation this log appends to from now on."""
-    origin = new_origin(connection, node_id)
-    (row_id,) = connection.execute(
-        "SELECT id FROM origins WHERE incarnation = ?", (origin.incarnation,)
-    ).fetchone()
-    write_meta(connection, "own_origin", row_id)
+    origin = _unseen(node_id)
+    write_meta(connection, "own_origin", note_origin(connection, origin))
     connection.execute("DELETE FROM meta WHERE name = 'ended_origin'")
     return origin
 
@@ -164,9 +161,13 @@ def forget_empty_own_origin(connection: sqlite3.Connection) -> None:
 
 def new_origin(connection: sqlite3.Connection, node_id: str) -> Origin:
     """Begin an incarnation of `node_id` that no log has seen."""
-    origin = Origin(node_id, secrets.token_hex(8))
+    origin = _unseen(node_id)
     note_origin(connection, origin)
     return origin
+
+
+def _unseen(node_id: str) -> Origin:
+    return Origin(node_id, secrets.token_hex(8))
 
 
 def note_origin(connection: sqlite3.Connection, origin: Origin) -> int:

@@ -50,12 +50,14 @@ class Tip:
     Attributes:
         origin_id: Of the origin's row.
         standing: Whether it may be appended to.
+        held: Why nothing may be appended now; None where it may.
         greatest_stamp: Of any origin's events.
     """
 
     origin: Origin
     origin_id: int
     standing: Standing
+    held: str | None
     offset: int
     seq: int
     digest: bytes
@@ -107,6 +109,7 @@ class SqliteWriting(SqliteReading):
             origin=Origin(row[1], row[2]),
             origin_id=row[0],
             standing=own.read_standing(connection) if origin is None else Standing.CONTINUES,
+            held=own.writes_held(connection),
             offset=self.head(),
             seq=row[3],
             digest=row[4],
@@ -198,10 +201,11 @@ class SqliteWriting(SqliteReading):
     def hold_writes(self, reason: str | None) -> None:
         """Refuse appends with that reason until it is None again."""
         own.hold_writes(self.store, reason)
+        self.tip = replace(self.tip, held=reason)
 
     def _require_may_append(self) -> None:
-        if (reason := own.writes_held(self.store)) is not None:
-            raise Unavailable(reason)
+        if self.tip.held is not None:
+            raise Unavailable(self.tip.held)
         if self.tip.standing is Standing.ASKING:
             raise Unavailable("This node has just started and asks its peers where its log ended.")
         if self.tip.standing is Standing.BEGINS:
