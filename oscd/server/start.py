@@ -65,7 +65,9 @@ def start(settings: Settings, warnings: Sequence[str], directory: Path) -> int:
         # SQLite keeps its other files beside the target of a link; so do we.
         database_path=settings.database_path.resolve(),
     )
-    sink = configure_logging(settings.log_level, settings.log_format, settings.log_file, settings.node_id)
+    sink = configure_logging(
+        settings.log_level, settings.log_format, settings.log_file, settings.node_id, settings.log_rotation
+    )
     try:
         return _serve(settings, warnings, directory, listeners, manager)
     finally:

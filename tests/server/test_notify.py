@@ -56,7 +56,7 @@ def test_a_node_tells_its_life(start_node: StartNode, tmp_path: Path) -> None:
 
 
 def test_an_abstract_name_is_written_to_and_no_child_knows_it(start_node: StartNode) -> None:
-    """`@name` is a name of the kernel's (unix(7)); workers have none of the variables and cannot speak for the node."""
+    """`@name` is a name of the kernel's (unix(7)); workers have none of the variables, so none can speak."""
     name = f"oscd-test-{secrets.token_hex(8)}"
     with manager_at(f"\0{name}") as manager:
         node = start_node(NOTIFY_SOCKET=f"@{name}", WATCHDOG_USEC="60000000")
