@@ -38,11 +38,13 @@ class WorkerControl:
     Attributes:
         shutdown: Set by SIGTERM, and when the supervisor is gone.
         on_hangup: Called on the event loop for each SIGHUP.
+        on_beat: Called on the event loop with each beat.
     """
 
     def __init__(self, channel: socket.socket) -> None:
         self.shutdown = asyncio.Event()
         self.on_hangup: Callable[[], None] = _ignore
+        self.on_beat: Callable[[], None] = _ignore
         self._channel = channel
         self._beat: asyncio.TimerHandle | None = None
 
@@ -77,6 +79,7 @@ class WorkerControl:
 
     def _beat_on(self, loop: asyncio.AbstractEventLoop) -> None:
         self._tell(BEAT)
+        self.on_beat()
         self._beat = loop.call_later(BEAT_SECONDS, self._beat_on, loop)
 
     def _tell(self, what: bytes) -> None:
@@ -138,4 +141,4 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 def _ignore() -> None:
-    """What SIGHUP does until somebody wants it."""
+    """What SIGHUP and a beat do until somebody wants them."""
