@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 from ipaddress import ip_network
 from pathlib import Path
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oscd.errors import StartRefused
-from oscd.server.settings import Settings, load_settings
+from oscd.server.settings import PLACEHOLDER_API_KEY, Settings, load_settings, renew_keys
 from oscd.server.settings_table import TABLE, Row, known_names
 
 SECRET = "correct-horse-battery"
@@ -396,3 +397,55 @@ def _refusal_of(row: Row, text: str) -> str | None:
     except ValueError as accepted:
         return str(accepted)
     return None
+
+
+def renewed_from(directory: Path, **environ: str) -> tuple[Settings, tuple[str, ...]]:
+    """What a node of `CLUSTER` goes on with once it has read these settings, an empty one meaning none."""
+    kept = load_settings(CLUSTER, directory)[0]
+    # As the start does it.
+    kept = dataclasses.replace(kept, database_path=kept.database_path.resolve(), host_port=9123)
+    renewed = renew_keys(kept, CLUSTER | {"OSC_HOST_PORT": "0"} | environ, directory)
+    return renewed.settings, renewed.changed
+
+
+def test_keys_are_renewed_and_nothing_else(tmp_path: Path) -> None:
+    """What else was changed is named, stays as it was, and is no reason to leave the new keys."""
+    settings, changed = renewed_from(
+        tmp_path,
+        OSC_API_KEY="new-api-key",
+        OSC_CLUSTER_KEY="new-cluster-key",
+        OSC_CLUSTER_ENABLED="false",
+        OSC_API_KEY_REQUIRED="false",
+        OSC_SSL_KEYFILE_PASSWORD=SECRET,
+    )
+    assert (settings.api_keys, settings.cluster_key) == ((b"new-api-key",), b"new-cluster-key")
+    assert (settings.cluster_enabled, settings.api_key_required) == (True, True)
+    assert set(changed) == {"OSC_CLUSTER_ENABLED", "OSC_API_KEY_REQUIRED", "OSC_SSL_KEYFILE_PASSWORD"}
+    assert renewed_from(tmp_path)[1] == ()
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"OSC_CLUSTER_KEY": ""}, "OSC_CLUSTER_KEY (environment): there is no key in it any more"),
+        ({"OSC_CLUSTER_KEY": "", "OSC_CLUSTER_ENABLED": "false"}, "there is no key in it any more"),
+        ({"OSC_API_KEY": ""}, "set OSC_API_KEY"),
+        ({"OSC_API_KEY": "", "OSC_API_KEY_REQUIRED": "false"}, "set OSC_API_KEY"),
+        ({"OSC_API_KEY": PLACEHOLDER_API_KEY.decode(), "OSC_API_KEY_REQUIRED": "false"}, "example"),
+    ],
+)
+def test_keys_that_are_gone_or_known_to_all_are_not_renewed(
+    tmp_path: Path, environ: dict[str, str], said: str
+) -> None:
+    """No API key becomes what opens the log, and no door is left open, whatever else was changed beside."""
+    with pytest.raises(StartRefused) as refused:
+        renewed_from(tmp_path, **environ)
+    assert said in str(refused.value)
+
+
+def test_a_default_cluster_key_is_renewed_with_the_api_keys(tmp_path: Path) -> None:
+    """Nodes that show each other the first API key show the new first one; one of their own replaces it."""
+    default = CLUSTER | {"OSC_CLUSTER_KEY": ""}
+    kept, _ = load_settings(default, tmp_path)
+    assert renew_keys(kept, default | {"OSC_API_KEY": "new"}, tmp_path).settings.cluster_key == b"new"
+    assert renew_keys(kept, CLUSTER, tmp_path).settings.cluster_key == f"{SECRET}-of-nodes".encode()
