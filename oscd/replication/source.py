@@ -265,7 +265,10 @@ class PeerStream:
         def run(reading: Reading[sqlite3.Connection]) -> tuple[bytes, Shipping, bool, bool]:
             following = page(reading, self._shipping, self._pull.skip)
             is_all = following.is_at_head
-            tells = is_due or (is_all and (following.data != b"" or not self._is_told))
+            # Within a write a status would end it; there the bytes of the write are sign of life enough.
+            tells = (is_due and following.ends_write) or (
+                is_all and (following.data != b"" or not self._is_told)
+            )
             told = self._status(reading, is_at_head=is_all) if tells else b""
             return following.data + told, following.shipping, is_all, tells
 

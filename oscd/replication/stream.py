@@ -120,9 +120,14 @@ class OneStream:
 
     async def _take_in(self, stream: Stream) -> None:
         try:
-            await deliver(stream, self._reception, self._handle)
+            await deliver(_Heard(stream, self._note_life), self._reception, self._handle)
         except _RecognisedError:
             self._link.move(Happening.RECOGNISED)
+
+    def _note_life(self) -> None:
+        """Bytes have come: within a large write nothing else shows that the peer is there."""
+        if self._sender is not None:
+            self._link.sight.last_seen = self._home.clock()
 
     async def _handle(self, item: Received) -> None:
         match item:
@@ -182,7 +187,6 @@ class OneStream:
         taken = await self._taken(batch, self._sender)
         for held in taken.held:
             self._hold(held)
-        self._link.sight.last_seen = self._home.clock()
         if taken.events:
             self._home.tally.ingested(taken.events)
         if self._link.state is LinkState.CATCHING_UP:
@@ -209,6 +213,19 @@ class OneStream:
         self._reception.hold(held)
         self._link.sight.held = tuple(self._reception.held.values())
         self._home.changed()
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """A stream of which each piece is noted as it comes."""
+
+    stream: Stream
+    note: Callable[[], None]
+
+    async def read(self) -> bytes:
+        data = await self.stream.read()
+        self.note()
+        return data
 
 
 class _RecognisedError(Exception):

@@ -47,7 +47,7 @@ async def test_what_came_before_the_end_is_handed_over_first(tmp_path: Path) -> 
         got.append(item)
 
     with pytest.raises(PeerTrouble, match="it ended the stream"):
-        await deliver(Parts(parts), reception(tmp_path), handle)  # type: ignore[arg-type]
+        await deliver(Parts(parts), reception(tmp_path), handle)
     assert got == [Goodbye(f"reason {number}") for number in range(50)]
 
 
@@ -61,7 +61,7 @@ async def test_no_more_is_read_ahead_than_there_is_room_for(tmp_path: Path) -> N
     async def stuck(item: Received) -> None:
         await goes_on.wait()
 
-    delivering = asyncio.ensure_future(deliver(stream, reception(tmp_path), stuck))  # type: ignore[arg-type]
+    delivering = asyncio.ensure_future(deliver(stream, reception(tmp_path), stuck))
     await eventually(lambda: stream.given * len(part) >= INBOX_BYTES)
     for _ in range(1000):
         await asyncio.sleep(0)
@@ -78,7 +78,7 @@ async def test_what_handling_raises_ends_the_stream(tmp_path: Path) -> None:
 
     before = asyncio.all_tasks()
     with pytest.raises(RuntimeError, match="no luck"):
-        await deliver(Parts([goodbye_frame("x")]), reception(tmp_path), fails)  # type: ignore[arg-type]
+        await deliver(Parts([goodbye_frame("x")]), reception(tmp_path), fails)
     assert asyncio.all_tasks() == before
 
 

@@ -163,6 +163,28 @@ async def test_a_large_write_arrives_whole(node: Node, other: SqliteLog, tmp_pat
     assert not list(tmp_path.glob(".oscd-incoming-*"))
 
 
+async def test_a_peer_in_the_midst_of_a_large_write_is_alive(node: Node, other: SqliteLog) -> None:
+    """No status comes between its events, however long that takes: the bytes show that it is there."""
+    go_on = asyncio.Event()
+
+    async def slow(visit: Visit) -> None:
+        await _says_who_it_is(visit, serve)
+        await go_on.wait()
+        first, _ = invented(Origin("node-b", "00" * 8), ["a", "b"])
+        await visit.send(event_frame(frame_of(first.event, first.body)))
+        await visit.forever()
+
+    serve = shipper(other, "node-b")
+    async with scripted_peer(slow) as peer:
+        link = node.link(peer)
+        await eventually(lambda: link.sight.position is not None)
+        heard_at = link.sight.last_seen
+        assert heard_at is not None
+        go_on.set()
+        await eventually(lambda: (link.sight.last_seen or 0) > heard_at)
+        assert await keys_of(node.log) == []
+
+
 async def test_after_a_broken_stream_a_link_goes_on_where_it_stood(node: Node, other: SqliteLog) -> None:
     """What was taken is not asked for again, and the report says what happened."""
     await write(other, "first")
