@@ -7,21 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
-from oscd.events.log import EventLog, MicrosecondClock, Reading
-from oscd.events.standing import Standing
+from oscd.events.log import EventLog, MicrosecondClock
 from oscd.replication.calls import Calls, Stream
 from oscd.replication.errors import OriginHeld, PeerRefused
 from oscd.replication.link import Link
 from oscd.replication.meeting import refuse_stranger
+from oscd.replication.opening import Opening, opening, query_of
 from oscd.replication.pipe import deliver
 from oscd.replication.reception import Bounds, LargeWrite, Received, Recent, Reception, Writes
-from oscd.replication.ship import Identity, Pull
+from oscd.replication.ship import Identity
 from oscd.replication.sight import look
 from oscd.replication.states import Happening, LinkState
 from oscd.replication.take import Held, Sender, Taken, held_in, meet, take
@@ -76,15 +76,6 @@ class Home:
     recent: Recent = field(default_factory=Recent)
 
 
-@dataclass(frozen=True, slots=True)
-class _Begin:
-    """What a link asks with, as of one view of the log, and the runs of peers that were noted in it."""
-
-    pull: Pull
-    runs: dict[str, str]
-    is_empty: bool
-
-
 class OneStream:
     """One stream of a link, from the request to its end."""
 
@@ -95,7 +86,7 @@ class OneStream:
         self._home = home
         self._reception = Reception(home.bounds, home.directory, home.recent)
         self._sender: Sender | None = None
-        self._begin: _Begin | None = None
+        self._opening: Opening | None = None
         self._backlog = 0
         self._delay = 0
         self._began_at = 0.0
@@ -109,10 +100,10 @@ class OneStream:
             PeerTrouble, PeerRefused, Unavailable, LogCorrupt, OSError: Why it ended.
         """
         home = self._home
-        begin = self._begin = await home.log.read(partial(_beginning, identity=home.identity))
-        self._link.asked_as = (begin.pull.skip, begin.pull.asks)
+        opened = self._opening = await home.log.read(partial(opening, identity=home.identity))
+        self._link.asked_as = (opened.pull.skip, opened.pull.asks)
         asked_at = home.clock()
-        async with self._calls.stream(PATH, _query(begin.pull), CONTENT_TYPE) as stream:
+        async with self._calls.stream(PATH, query_of(opened.pull), CONTENT_TYPE) as stream:
             self._delay = min(max(0, home.clock() - asked_at) // 2, MOST_WAY_MICROSECONDS)
             self._link.move(Happening.ANSWERED)
             self._began_at = asyncio.get_running_loop().time()
@@ -162,13 +153,13 @@ class OneStream:
 
     async def _met(self, status: PeerStatus) -> Sender:
         """Make sure that the peer is one of this cluster, and note which run of it this is."""
-        assert self._begin is not None
+        assert self._opening is not None
         identity = self._home.identity
         if (status.node_id, status.run) == (identity.node_id, identity.run):
             raise _RecognisedError
-        refuse_stranger(identity, status, we_are_empty=self._begin.is_empty)
+        refuse_stranger(identity, status, we_are_empty=self._opening.is_empty)
         sender = Sender(status.node_id, status.run)
-        before = self._begin.runs.get(status.node_id)
+        before = self._opening.runs.get(status.node_id)
         if before == status.run:
             return sender
         if not await self._home.log.write(partial(meet, sender=sender, before=before), size=0):
@@ -193,6 +184,10 @@ class OneStream:
             self._backlog += taken.events
 
     async def _taken(self, batch: Writes | LargeWrite, sender: Sender) -> Taken:
+        rest = _without(self._reception.held, batch)
+        if rest is None:
+            return Taken(0)
+        batch = rest
         terms = Terms(self._home.clock(), self._home.members())
         try:
             taken = await self._home.log.write(
@@ -232,26 +227,11 @@ class _RecognisedError(Exception):
     """The peer is this very node."""
 
 
-def _beginning(reading: Reading[sqlite3.Connection], identity: Identity) -> _Begin:
-    own = reading.own()
-    asks = own.standing is not Standing.CONTINUES
-    pull = Pull(
-        after=reading.position(),
-        node_id=identity.node_id,
-        run=identity.run,
-        salt=identity.salt,
-        skip=None if asks else own.origin.incarnation,
-        asks=asks,
-    )
-    return _Begin(pull, dict(reading.runs()), reading.head() == 0)
-
-
-def _query(pull: Pull) -> dict[str, str]:
-    query = {
-        "after": pull.after.encode(),
-        "node": pull.node_id,
-        "run": pull.run,
-        "salt": pull.salt,
-        "asks": str(int(pull.asks)),
-    }
-    return query if pull.skip is None else query | {"skip": pull.skip}
+def _without(held: Container[str], batch: Writes | LargeWrite) -> Writes | LargeWrite | None:
+    """A batch without what was cut before the batch ahead of it had its origin held; None where nothing is left."""
+    if isinstance(batch, LargeWrite):
+        return None if batch.incarnation in held else batch
+    events = [one for one in batch.events if one.event.origin.incarnation not in held]
+    if len(events) == len(batch.events):
+        return batch
+    return Writes(events, batch.size) if events else None

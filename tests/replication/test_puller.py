@@ -17,7 +17,7 @@ from oscd.events import codec
 from oscd.events.event import Origin
 from oscd.events.sqlite.log import SqliteLog
 from oscd.replication import calls as calls_module
-from oscd.replication import pipe, puller
+from oscd.replication import pipe, puller, reception
 from oscd.replication.calls import Calls
 from oscd.replication.link import Link
 from oscd.replication.puller import keep_up
@@ -25,7 +25,8 @@ from oscd.replication.reception import LARGE_EVENTS, Bounds
 from oscd.replication.ship import Identity
 from oscd.replication.states import LinkState
 from oscd.replication.stream import Home
-from oscd.replication.wire import CONTENT_TYPE, event_frame, goodbye_frame, status_frame
+from oscd.replication.verify import MAX_AHEAD
+from oscd.replication.wire import CONTENT_TYPE, EventFrame, event_frame, goodbye_frame, status_frame
 from oscd.times import microseconds_now
 from tests.replication.peer_log import SALT_DIGEST, Shipper, keys_of, log_at, shipper, write
 from tests.replication.scripted import ANY_TLS, KEY, ScriptedPeer, Visit, scripted_peer
@@ -364,6 +365,45 @@ async def test_a_fork_is_quarantined_and_other_origins_go_on(node: Node, other: 
     )
     assert quarantined.peer == second.peer.name
     assert "fork" in quarantined.reason
+
+
+@pytest.mark.parametrize("last", [["last"], [f"large-{number}" for number in range(4)]], ids=len)
+async def test_what_was_cut_before_its_origin_was_held_is_passed_over(
+    node: Node, other: SqliteLog, monkeypatch: pytest.MonkeyPatch, last: list[str]
+) -> None:
+    """The next batch is cut while one is judged; the rest of a held origin in it is no gap, and starves nobody."""
+    monkeypatch.setattr(reception, "BATCH_EVENTS", 2)
+    monkeypatch.setattr(reception, "LARGE_EVENTS", 3)
+    ahead = microseconds_now() + 2 * MAX_AHEAD
+    held = [invented(Origin("node-z", "00" * 8), ["first"], stamp=ahead)]
+    for number, keys in enumerate((["second"], ["third"], last)):
+        (*_, before) = held[-1]
+        held.append(
+            invented(
+                before.event.origin, keys, seq=number + 2, before=before.digest, stamp=ahead + number + 1
+            )
+        )
+    good = invented(Origin("node-y", "11" * 8), ["good"])
+
+    async def serves(visit: Visit) -> None:
+        await visit.head(Content_Type=CONTENT_TYPE)
+        status = await serve.status(is_at_head=True)
+        data = b"".join(
+            event_frame(
+                EventFrame(one.event.origin.incarnation, one.event.seq, one.digest, one.header, one.body)
+            )
+            for one in itertools.chain(*held, good)
+        )
+        await visit.send(status_frame(replace(status, is_at_head=False)) + data + status_frame(status))
+        await visit.forever()
+
+    serve = shipper(other, "node-b")
+    async with scripted_peer(serves) as peer:
+        link = node.link(peer)
+        await live(link)
+        assert link.last_error is None
+        assert [(one.seq, one.node_id) for one in link.quarantined()] == [(1, "node-z")]
+    assert await keys_of(node.log) == ["good"]
 
 
 @pytest.mark.parametrize(
