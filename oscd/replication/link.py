@@ -69,6 +69,12 @@ class Link:
         self._said.trouble(reason)
         self.move(Happening.REFUSED if lasts else Happening.LOST)
 
+    def broke(self, error: Exception) -> None:
+        """The stream has ended by an error that nobody foresaw: a fault of ours."""
+        self.last_error = f"this node met an error of its own ({type(error).__name__}); its log says more"
+        self._said.fault(self.last_error, error)
+        self.move(Happening.LOST)
+
     def report(self, now: int) -> PeerReport:
         """The link, as it may be shown to a person."""
         sight, looked = self.sight, self.sight.looked

@@ -7,7 +7,6 @@ decide for the node: forks, clocks and the question of the start are `cluster.py
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from typing import Final
 
@@ -18,8 +17,6 @@ from oscd.replication.link import Link
 from oscd.replication.states import Happening, LinkState
 from oscd.replication.stream import Home, OneStream
 from oscd.replication.trouble import PeerTrouble
-
-_log = logging.getLogger("oscd.cluster")
 
 FIRST_PAUSE_SECONDS: Final = 0.1
 MOST_PAUSE_SECONDS: Final = 1.0
@@ -57,9 +54,8 @@ async def _run(stream: OneStream, link: Link) -> None:
         link.failed(f"this node cannot take anything in: {trouble}")
     except OSError as trouble:
         link.failed(f"this node cannot take anything in: {trouble.strerror or 'its disk is in trouble'}")
-    except Exception:
-        _log.exception("the link to %s failed", link.peer.name)
-        link.failed("this node met an error of its own; its log says more")
+    except Exception as error:
+        link.broke(error)
 
 
 def _pause(state: LinkState, failures: int) -> float:

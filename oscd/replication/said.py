@@ -37,12 +37,16 @@ class Said:
         """The link failed for this reason."""
         self._say(logging.WARNING, sentence)
 
+    def fault(self, sentence: str, error: Exception) -> None:
+        """The link failed by a fault of this node's own; where it happened is told with it."""
+        self._say(logging.ERROR, sentence, error)
+
     def well(self) -> None:
         """The link is live."""
         self._say(logging.INFO, _WELL)
 
-    def _say(self, level: int, sentence: str) -> None:
+    def _say(self, level: int, sentence: str, error: Exception | None = None) -> None:
         if sentence == self._current or not self._sentences.is_due(sentence):
             return
         self._current = sentence
-        _log.log(level, "%s: %s", self._peer, sentence)
+        _log.log(level, "%s: %s", self._peer, sentence, exc_info=error)

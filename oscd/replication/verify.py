@@ -97,7 +97,8 @@ def origin_of(frame: EventFrame) -> Origin:
 def _has_sound_numbers(event: Event) -> bool:
     return (
         1 <= event.seq <= event.last_seq < event.seq + MAX_WRITE_EVENTS
-        and min(event.stamp, event.version, event.created_at, event.updated_at) >= 0
+        and event.stamp >= 1
+        and min(event.version, event.created_at, event.updated_at) >= 0
         and (event.replaces is None or event.replaces.seq >= 1)
     )
 
@@ -152,7 +153,7 @@ def require_next(tip: OriginTip | None, candidate: Candidate, terms: Terms, orig
     event = candidate.event
     if tip is None:
         _require_room(event, terms, origins)
-        tip = OriginTip(event.origin, 0, codec.genesis_digest(event.origin), -1)
+        tip = OriginTip(event.origin, 0, codec.genesis_digest(event.origin), 0)
     if tip.origin != event.origin:
         raise OriginHeld("its incarnation is known here as that of another node.")
     if event.seq > tip.seq + 1:

@@ -88,6 +88,12 @@ def test_a_write_that_is_held_at_its_end_is_not_begun(log: Log) -> None:
     assert log.reading.tip_of(B.incarnation) is None
 
 
+def test_a_first_event_stamped_at_the_beginning_of_time_is_held(log: Log) -> None:
+    """Invariant 2: stamps rise from 1 on; what the log would not take must not reach it."""
+    taken = log.take(batch(invented(B, ["a"], stamp=0), invented(C, ["c"], stamp=1)), PEER)
+    assert (taken.events, [held.reason for held in taken.held]) == (1, ["its stamps do not rise."])
+
+
 def test_a_write_with_two_events_of_one_entry_is_held(log: Log) -> None:
     """No command makes such a write, and what a position covers could not name one of them."""
     taken = log.take(batch(invented(B, ["a", "a"])), PEER)

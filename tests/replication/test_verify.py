@@ -66,6 +66,7 @@ def test_what_was_changed_on_the_way_condemns_the_stream(frame: object) -> None:
         changed(seq=2, last_seq=1),
         changed(last_seq=MAX_WRITE_EVENTS + 1),
         changed(stamp=-1),
+        changed(stamp=0),
         changed(version=-1),
         changed(created_at=-1),
         changed(key=""),
