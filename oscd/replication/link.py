@@ -30,6 +30,8 @@ class Link:
         sight: What is known of the peer.
         asked_as: The incarnation that the peer was told not to send, and whether this node was still asking where its
             log ended; None before the first stream.
+        backlog: New events taken in since the peer had more than was told yet; a stream that breaks meanwhile leaves
+            the count to the next one.
         has_caught_up: Whether all that the peer had was taken once.
         last_error: Why the link failed last; None once it has been live for a while.
     """
@@ -39,6 +41,7 @@ class Link:
         self.state = LinkState.CONNECTING
         self.sight = Sight()
         self.asked_as: tuple[str | None, bool] | None = None
+        self.backlog = 0
         self.has_caught_up = False
         self.last_error: str | None = None
         if before is not None:

@@ -49,7 +49,7 @@ class Tally(Protocol):
         """So many new events are in the log, committed."""
 
     def caught_up(self, events: int, seconds: float) -> None:
-        """A peer's backlog of so many new events is taken in, so long after its stream had begun."""
+        """A peer's backlog of so many new events is taken in, so long after its last stream had begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,6 @@ class OneStream:
         self._reception = Reception(home.bounds, home.directory, home.recent)
         self._sender: Sender | None = None
         self._opening: Opening | None = None
-        self._backlog = 0
         self._delay = 0
         self._began_at = 0.0
         self._looked_at = float("-inf")
@@ -169,7 +168,8 @@ class OneStream:
     def _caught_up(self, now: float) -> None:
         self._live_since = now
         self._link.has_caught_up = True
-        self._home.tally.caught_up(self._backlog, now - self._began_at)
+        self._home.tally.caught_up(self._link.backlog, now - self._began_at)
+        self._link.backlog = 0
         self._link.move(Happening.CAUGHT_UP)
 
     async def _take(self, batch: Writes | LargeWrite) -> None:
@@ -181,7 +181,7 @@ class OneStream:
         if taken.events:
             self._home.tally.ingested(taken.events)
         if self._link.state is LinkState.CATCHING_UP:
-            self._backlog += taken.events
+            self._link.backlog += taken.events
 
     async def _taken(self, batch: Writes | LargeWrite, sender: Sender) -> Taken:
         rest = _without(self._reception.held, batch)

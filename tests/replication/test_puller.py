@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from oscd.events import codec
 from oscd.events.event import Origin
 from oscd.events.sqlite.log import SqliteLog
 from oscd.replication import calls as calls_module
-from oscd.replication import pipe, puller, reception
+from oscd.replication import pipe, puller, reception, ship
 from oscd.replication.calls import Calls
 from oscd.replication.link import Link
 from oscd.replication.puller import keep_up
@@ -28,7 +29,7 @@ from oscd.replication.stream import Home
 from oscd.replication.verify import MAX_AHEAD
 from oscd.replication.wire import CONTENT_TYPE, EventFrame, event_frame, goodbye_frame, status_frame
 from oscd.times import microseconds_now
-from tests.replication.peer_log import SALT_DIGEST, Shipper, keys_of, log_at, shipper, write
+from tests.replication.peer_log import SALT_DIGEST, Shipper, keys_of, log_at, pull_of, shipper, write
 from tests.replication.scripted import ANY_TLS, KEY, ScriptedPeer, Visit, scripted_peer
 from tests.replication.shipping import NOW, draft, frame_of, invented
 from tests.support.waiting import eventually
@@ -200,6 +201,33 @@ async def test_after_a_broken_stream_a_link_goes_on_where_it_stood(node: Node, o
     (position,) = (set(pull.after.marks) for pull in serve.pulls[1:])
     assert len(position) == 1
     assert link.last_error is not None
+
+
+async def test_a_backlog_is_counted_whole_however_often_its_stream_breaks(
+    node: Node, other: SqliteLog
+) -> None:
+    """Whoever is told of what was merged is told of all of it: the count is the link's, not the stream's."""
+    await write(other, "first", "second")
+
+    async def breaks(visit: Visit) -> None:
+        await visit.head(Content_Type=CONTENT_TYPE)
+        await visit.send(status_frame(await serve.status(is_at_head=False)))
+        pull = pull_of(visit)
+        shipping = await other.read(partial(ship.begin, pull=pull))
+        await visit.send((await other.read(partial(ship.page, shipping=shipping, skip=None))).data)
+        await eventually(lambda: node.taken == 2)
+        await write(other, "third")
+        peer.script = serve
+        visit.writer.transport.abort()
+
+    serve = shipper(other, "node-b")
+    async with scripted_peer(breaks) as peer:
+        link = node.link(peer)
+        await live(link)
+        assert (node.merged, node.taken) == ([3], 3)
+        peer.visits[-1].writer.transport.abort()
+        await eventually(lambda: len(node.merged) == 2)
+        assert node.merged == [3, 0]
 
 
 async def test_the_address_of_the_node_itself_is_left_alone(node: Node, other: SqliteLog) -> None:
