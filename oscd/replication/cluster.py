@@ -207,12 +207,12 @@ class _Term:
                 begin(link)
 
     async def _sync_on(self, begin: Callable[[Link], None]) -> None:
-        """Compare with every peer, and try again what was held."""
+        """Compare with every peer, and try again what was held where that may help."""
         while True:
             await asyncio.sleep(self._mandate.sync_seconds)
             self._vigil.compare()
             for link in self._links:
-                if link.state is LinkState.LIVE and link.sight.held:
+                if link.state is LinkState.LIVE and link.again.is_due(link.sight.held):
                     begin(link)
 
 

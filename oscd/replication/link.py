@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from oscd.replication.again import Again
 from oscd.replication.peers import Peer
 from oscd.replication.report import PeerReport, Quarantine
 from oscd.replication.said import Said
@@ -30,6 +31,7 @@ class Link:
         sight: What is known of the peer.
         asked_as: The incarnation that the peer was told not to send, and whether this node was still asking where its
             log ended; None before the first stream.
+        again: When it asks again for what is held on it.
         backlog: New events taken in since the peer had more than was told yet; a stream that breaks meanwhile leaves
             the count to the next one.
         has_caught_up: Whether all that the peer had was taken once.
@@ -41,6 +43,7 @@ class Link:
         self.state = LinkState.CONNECTING
         self.sight = Sight()
         self.asked_as: tuple[str | None, bool] | None = None
+        self.again = Again()
         self.backlog = 0
         self.has_caught_up = False
         self.last_error: str | None = None

@@ -194,7 +194,7 @@ class OneStream:
                 partial(take, batch=batch, terms=terms, sender=sender), size=batch.size
             )
         except OriginHeld as held:
-            return Taken(0, (await asyncio.to_thread(held_in, batch, str(held)),))
+            return Taken(0, (await asyncio.to_thread(held_in, batch, held),))
         if isinstance(batch, Writes):
             passed = {held.origin.incarnation for held in taken.held}
             self._home.recent.note(
