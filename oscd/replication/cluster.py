@@ -136,6 +136,7 @@ class _Term:
                 tally=self._mandate.tally,
                 changed=self._reporting.changed.set,
                 clock=self._clock,
+                sync_seconds=self._mandate.sync_seconds,
             )
             begin = partial(self._begin, group, home)
             for link in self._links:

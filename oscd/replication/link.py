@@ -38,7 +38,7 @@ class Link:
         last_error: Why the link failed last; None once it has been live for a while.
     """
 
-    def __init__(self, peer: Peer, changed: Callable[[], None], before: PeerReport | None = None) -> None:
+    def __init__(self, peer: Peer, changed: Callable[[], object], before: PeerReport | None = None) -> None:
         self.peer = peer
         self.state = LinkState.CONNECTING
         self.sight = Sight()
@@ -63,6 +63,8 @@ class Link:
         if self.state is not before:
             if self.state is LinkState.LIVE:
                 self._said.well()
+            elif self.state is LinkState.ITSELF:
+                self._said.itself()
             self._changed()
 
     def failed(self, reason: str, *, lasts: bool = False) -> None:

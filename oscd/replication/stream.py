@@ -63,6 +63,7 @@ class Home:
         tally: Counts what links take in.
         changed: Told that a person would see something else now.
         clock: µs since 1970.
+        sync_seconds: Between two anti-entropy rounds.
     """
 
     identity: Identity
@@ -73,6 +74,7 @@ class Home:
     tally: Tally
     changed: Callable[[], None]
     clock: MicrosecondClock
+    sync_seconds: float
     recent: Recent = field(default_factory=Recent)
 
 
@@ -104,7 +106,6 @@ class OneStream:
         asked_at = home.clock()
         async with self._calls.stream(PATH, query_of(opened.pull), CONTENT_TYPE) as stream:
             self._delay = min(max(0, home.clock() - asked_at) // 2, MOST_WAY_MICROSECONDS)
-            self._link.move(Happening.ANSWERED)
             self._began_at = asyncio.get_running_loop().time()
             await self._take_in(stream)
 
@@ -131,6 +132,7 @@ class OneStream:
     async def _heard(self, status: PeerStatus) -> None:
         if self._sender is None:
             self._sender = await self._met(status)
+            self._link.move(Happening.ANSWERED)
         self._link.sight.heard(status, self._home.clock(), self._delay)
         self._link.sight.held = tuple(self._reception.held.values())
         catches_up = status.is_at_head and self._link.state is LinkState.CATCHING_UP

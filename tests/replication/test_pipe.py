@@ -84,9 +84,11 @@ async def test_what_handling_raises_ends_the_stream(tmp_path: Path) -> None:
 
 def test_pauses_grow_to_a_bound_and_are_long_where_somebody_must_act() -> None:
     """From a tenth of a second to one, by chance a quarter more or less; after a refusal some seconds."""
-    assert FIRST_PAUSE_SECONDS * 0.75 <= _pause(LinkState.BACKING_OFF, 0) <= FIRST_PAUSE_SECONDS * 1.25
+    assert FIRST_PAUSE_SECONDS * 0.75 <= _pause(LinkState.BACKING_OFF, 0, 30) <= FIRST_PAUSE_SECONDS * 1.25
     for failures in (4, 100, 10_000):
         assert (
-            MOST_PAUSE_SECONDS * 0.75 <= _pause(LinkState.BACKING_OFF, failures) <= MOST_PAUSE_SECONDS * 1.25
+            MOST_PAUSE_SECONDS * 0.75
+            <= _pause(LinkState.BACKING_OFF, failures, 30)
+            <= MOST_PAUSE_SECONDS * 1.25
         )
-    assert _pause(LinkState.REFUSED, 0) >= REFUSED_PAUSE_SECONDS * 0.75
+    assert _pause(LinkState.REFUSED, 0, 30) >= REFUSED_PAUSE_SECONDS * 0.75

@@ -47,10 +47,11 @@ class Node:
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
     calls: list[Calls] = field(default_factory=list)
     merged: list[int] = field(default_factory=list)
+    sync_seconds: float = 3600
     taken: int = 0
 
-    def link(self, peer: ScriptedPeer) -> Link:
-        """Begin a link to a peer."""
+    def link(self, peer: ScriptedPeer, changed: Callable[[], object] = lambda: None) -> Link:
+        """Begin a link to a peer, which tells of each change."""
         home = Home(
             identity=OURS,
             log=self.log,
@@ -60,8 +61,9 @@ class Node:
             tally=self,
             changed=lambda: None,
             clock=microseconds_now,
+            sync_seconds=self.sync_seconds,
         )
-        link = Link(peer.peer, lambda: None)
+        link = Link(peer.peer, changed)
         self.calls.append(
             Calls(peer.peer, ANY_TLS, lambda: KEY, silence_seconds=calls_module.SILENCE_SECONDS)
         )
@@ -230,14 +232,38 @@ async def test_a_backlog_is_counted_whole_however_often_its_stream_breaks(
         assert node.merged == [3, 0]
 
 
-async def test_the_address_of_the_node_itself_is_left_alone(node: Node, other: SqliteLog) -> None:
-    """Whoever answers with our name and our run is this node; the link ends, and asks no more."""
+async def test_the_address_of_the_node_itself_is_left_alone(
+    node: Node, other: SqliteLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever answers with our name and our run is this node, which is said once; nothing is taken from it."""
+    caplog.set_level(logging.INFO, "oscd.cluster")
+    await write(other, "never")
     async with scripted_peer(Shipper(other, OURS)) as peer:
         link = node.link(peer)
-        await node.tasks[-1]
-        assert link.state is LinkState.ITSELF
-        assert link.last_error is None
-        assert len(peer.visits) == 1
+        await eventually(lambda: link.state is LinkState.ITSELF)
+        await eventually(lambda: caplog.messages)
+        assert (link.last_error, len(peer.visits)) == (None, 1)
+        (line,) = caplog.messages
+        assert line.startswith(f"{peer.peer.name}: leads to this very node")
+    assert await keys_of(node.log) == []
+
+
+async def test_what_was_taken_for_the_node_itself_is_looked_at_again(
+    node: Node, other: SqliteLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An address may lead elsewhere one day, and a liar may say our name: nobody is written off for ever."""
+    caplog.set_level(logging.INFO, "oscd.cluster")
+    node.sync_seconds = 0.01
+    await write(other, "first")
+    async with scripted_peer(Shipper(other, OURS)) as peer:
+        states: set[LinkState] = set()
+        link = node.link(peer, lambda: states.add(link.state))
+        await eventually(lambda: len(peer.visits) >= 4)
+        assert states == {LinkState.ITSELF}
+        peer.script = shipper(other, "node-b")
+        await live(link)
+        await eventually_has(node.log, ["first"])
+    assert len([line for line in caplog.messages if "this very node" in line]) == 1
 
 
 Spoiled = Callable[[Visit, Shipper], Awaitable[None]]
