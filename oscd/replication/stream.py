@@ -16,6 +16,7 @@ from typing import Final, Protocol
 from oscd.events.log import EventLog, MicrosecondClock, Reading
 from oscd.events.standing import Standing
 from oscd.replication.calls import Calls, Stream
+from oscd.replication.claims import Claims
 from oscd.replication.errors import OriginHeld, PeerRefused
 from oscd.replication.link import Link
 from oscd.replication.meeting import refuse_stranger
@@ -59,6 +60,7 @@ class Home:
     Attributes:
         directory: Where a large write waits; on the disk of the log.
         recent: What any of the links has taken in lately.
+        claims: What any peer has named of this node's own events.
         members: Gives the node ids of the cluster, as far as they are known.
         tally: Counts what links take in.
         changed: Told that a person would see something else now.
@@ -74,13 +76,19 @@ class Home:
     changed: Callable[[], None]
     clock: MicrosecondClock
     recent: Recent = field(default_factory=Recent)
+    claims: Claims = field(default_factory=Claims)
 
 
 @dataclass(frozen=True, slots=True)
 class _Begin:
-    """What a link asks with, as of one view of the log, and the runs of peers that were noted in it."""
+    """What a link asks with, as of one view of the log, and the runs of peers that were noted in it.
+
+    Attributes:
+        incarnation: Of the origin that this log appends to.
+    """
 
     pull: Pull
+    incarnation: str
     runs: dict[str, str]
     is_empty: bool
 
@@ -136,6 +144,8 @@ class OneStream:
     async def _heard(self, status: PeerStatus) -> None:
         if self._sender is None:
             self._sender = await self._met(status)
+        assert self._begin is not None
+        self._home.claims.heard(self._begin.incarnation, status.position)
         self._link.sight.heard(status, self._home.clock(), self._delay)
         self._link.sight.held = tuple(self._reception.held.values())
         catches_up = status.is_at_head and self._link.state is LinkState.CATCHING_UP
@@ -226,7 +236,7 @@ def _beginning(reading: Reading[sqlite3.Connection], identity: Identity) -> _Beg
         skip=None if asks else own.origin.incarnation,
         asks=asks,
     )
-    return _Begin(pull, dict(reading.runs()), reading.head() == 0)
+    return _Begin(pull, own.origin.incarnation, dict(reading.runs()), reading.head() == 0)
 
 
 def _query(pull: Pull) -> dict[str, str]:
