@@ -15,6 +15,7 @@ from oscd.errors import LogCorrupt
 from oscd.events import codec
 from oscd.events.event import EVENT_ID_BYTES, Event, EventType, Origin, is_node_id
 from oscd.events.foreign import OriginTip
+from oscd.events.origins import MAX_ORIGINS, MAX_ORIGINS_WITH_MEMBERS
 from oscd.replication.errors import OriginHeld, PeerRefused
 from oscd.replication.wire import EventFrame
 
@@ -23,12 +24,6 @@ MAX_AHEAD: Final = 24 * 3600 * 1_000_000
 
 MAX_WRITE_EVENTS: Final = 250_000
 """Events of one write; the largest import makes so many (`oscd.backup.plan.MAX_ENTRIES`)."""
-
-MAX_ORIGINS: Final = 128
-"""Origins a log takes in: with these a position stays under its 4 KiB."""
-
-MAX_ORIGINS_WITH_MEMBERS: Final = 160
-"""… and with those of nodes that are known as members, so that nobody's inventions keep a member out."""
 
 _KEY_ID_BYTES: Final = 16
 _INCARNATION: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)

@@ -10,11 +10,10 @@ import pytest
 from oscd.events import codec
 from oscd.events.event import Event, EventRef, EventType, Origin
 from oscd.events.foreign import OriginTip
+from oscd.events.origins import MAX_ORIGINS, MAX_ORIGINS_WITH_MEMBERS
 from oscd.replication.errors import OriginHeld, PeerRefused
 from oscd.replication.verify import (
     MAX_AHEAD,
-    MAX_ORIGINS,
-    MAX_ORIGINS_WITH_MEMBERS,
     MAX_WRITE_EVENTS,
     Candidate,
     Terms,
