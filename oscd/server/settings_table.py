@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar, cast
 
+from oscd.server.log_writer import Rotation
 from oscd.server.settings_sources import PREFIX
 from oscd.server.settings_values import (
     Network,
@@ -139,8 +140,12 @@ class Settings:
         "least level that is logged",
     )
     log_format: str = _row(choice("json", "console"), "LOG_FORMAT", "json", "json or console")
-    log_file: Path | None = _unset(
-        path, "LOG_FILE", "file to log to, rotated at 10 MiB; unset: standard output"
+    log_file: Path | None = _unset(path, "LOG_FILE", "file to log to, rotated; unset: standard output")
+    log_file_bytes: int = _row(
+        size, "LOG_FILE_BYTES", "10MiB", "size at which that file is rotated; 0 leaves it to logrotate"
+    )
+    log_file_count: int = _row(
+        integer(1, 1000), "LOG_FILE_COUNT", "5", "older log files that are kept, as .1, .2 and so on"
     )
 
     cors_origins: tuple[str, ...] = _row(
@@ -181,6 +186,11 @@ class Settings:
 
     # Where each setting that is not at its default came from: `environment`, `.env` or the name of a `_FILE`.
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def log_rotation(self) -> Rotation:
+        """When the log file becomes an older one."""
+        return Rotation(self.log_file_bytes, self.log_file_count)
 
     @property
     def node_id(self) -> str:

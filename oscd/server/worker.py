@@ -14,6 +14,7 @@ from oscd import __version__
 from oscd.api.app import EdgeRules, Parts, create_app
 from oscd.api.call import Limits as RequestLimits
 from oscd.api.cluster import Membership
+from oscd.api.service import Readiness
 from oscd.backup.backups import Backups
 from oscd.events import cipher
 from oscd.events.cipher import BackupKey, Cipher
@@ -37,6 +38,7 @@ from oscd.replication.peers import peers_of
 from oscd.replication.source import Source
 from oscd.server.connection import Limits as ConnectionLimits
 from oscd.server.control import WorkerControl
+from oscd.server.health import NodeHealth
 from oscd.server.keys import Keys
 from oscd.server.late_salt import LateSalt
 from oscd.server.listener import hypercorn_config, serve
@@ -44,7 +46,7 @@ from oscd.server.logs import LogSink
 from oscd.server.settings import Settings
 from oscd.server.spec import WorkerSpec
 from oscd.server.steward import Duty, Steward
-from oscd.server.tls import peer_tls_context, tls_context
+from oscd.server.tls import certificate_ends, peer_tls_context, tls_context
 from oscd.streams.registry import Registry
 from oscd.streams.subscription import Feed
 from oscd.streams.ticket import Tickets
@@ -68,6 +70,7 @@ async def serve_node(
     settings = spec.settings
     install(spec.runtime, index)
     counters = Counters()
+    counters.started(index)
     bell = Bell(spec.bells, index, Board(spec.runtime / "ears", settings.workers, index))
     log = _log_of(spec, counters, bell)
     salt = LateSalt(settings.salt_file_path, spec.salt, partial(log.read, noted_digest))
@@ -81,6 +84,9 @@ async def serve_node(
     membership = _membership_of(spec, log, bell, salt)
     keys = Keys(spec, index, registry, membership.source)
     control.on_hangup = keys.reload
+    health = _health_of(spec, index, log)
+    control.on_beat = health.beat
+    health.beat()  # the first one of the loop was before
     app = create_app(
         Parts(
             node=node,
@@ -89,7 +95,7 @@ async def serve_node(
             registry=registry,
             tickets=Tickets(salt),
             counters=counters,
-            exposition=_exposition_of(spec, counters, node, board, membership),
+            exposition=_exposition_of(spec, counters, node, board, membership, health),
             probe=log.probe,
             membership=membership,
         ),
@@ -139,8 +145,23 @@ def _log_of(spec: WorkerSpec, counters: Counters, bell: Bell) -> SqliteLog:
         spec.file,
         projections=SqliteProjections(),
         clock=microseconds_now,
-        room=Room(settings.min_free_bytes, settings.max_log_bytes),
+        room=_room_of(settings),
         committed=committed,
+    )
+
+
+def _room_of(settings: Settings) -> Room:
+    return Room(settings.min_free_bytes, settings.max_log_bytes)
+
+
+def _health_of(spec: WorkerSpec, index: int, log: SqliteLog) -> NodeHealth:
+    settings = spec.settings
+    # The files as this worker loads them: what it goes on to serve until it is replaced.
+    ends = {use: moment.timestamp() for use, moment in certificate_ends(settings).items()}
+    # It goes on, so that a worker which does not come back is seen to be late.
+    beats = Board(spec.runtime / "beats", settings.workers, index, goes_on=True)
+    return NodeHealth(
+        Readiness(log.probe), spec.file, _room_of(settings), beats, settings.workers, lambda: ends
     )
 
 
@@ -160,11 +181,20 @@ def _end_streams(registry: Registry, source: Source | None) -> None:
 
 
 def _exposition_of(
-    spec: WorkerSpec, counters: Counters, node: Node, streams: Board, membership: Membership
+    spec: WorkerSpec,
+    counters: Counters,
+    node: Node,
+    streams: Board,
+    membership: Membership,
+    health: NodeHealth,
 ) -> Exposition:
     members = membership.members
     sources = Sources(
-        node.extent, streams.total, __version__, cluster=None if members is None else members.report
+        node.extent,
+        streams.total,
+        __version__,
+        cluster=None if members is None else members.report,
+        health=health.look,
     )
     return Exposition(counters, sources, spec.runtime)
 
