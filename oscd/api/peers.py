@@ -7,7 +7,7 @@ anything: a node takes in what it has asked its configured peers for.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import orjson
@@ -66,11 +66,11 @@ class Peers:
     """The handlers, over what one worker ships.
 
     Attributes:
-        cluster_key: The one accepted now.
+        cluster_keys: Those accepted now.
     """
 
     membership: Membership
-    cluster_key: Callable[[], bytes | None]
+    cluster_keys: Callable[[], Collection[bytes]]
 
     def routes(self) -> list[tuple[Operation, Handler]]:
         """What is served."""
@@ -111,7 +111,7 @@ class Peers:
             head.headers.pop("Content-Length")  # A GET has none.
             return head
         source = self.membership.source
-        if source is None or shown != self.cluster_key():
+        if source is None or shown not in self.cluster_keys():
             # Replaced since the guard looked: the streams that it had opened were ended without this one.
             raise _not_a_peer()
         call.exchange.forget_keys()

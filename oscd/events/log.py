@@ -153,7 +153,8 @@ class Writing(Reading[StoreOut], Protocol[StoreOut]):
         the log's standing is `begins`, a new incarnation is begun first.
 
         Raises:
-            Unavailable: Writes are held, or the log's standing is `asking` (invariant 9).
+            Unavailable: Writes are held, the log's standing is `asking` (invariant 9), or this would be the first
+                event of an origin that is one too many for other nodes (`oscd.events.origins`).
         """
 
     def append_many(self, drafts: Iterable[Draft], count: int) -> None:

@@ -16,6 +16,7 @@ from oscd.events.log import EventLog, Reading, Writing
 from oscd.events.position import Position
 from oscd.events.standing import Own, Standing
 from oscd.replication import continuation
+from oscd.replication.claims import Claims
 from oscd.replication.link import Link
 from oscd.replication.sight import is_fork_of
 from oscd.replication.states import LinkState
@@ -30,6 +31,7 @@ class Asking:
 
     Args:
         links: Of all configured peers.
+        claims: What these have heard of this node's own events.
         clock: Seconds that only rise.
     """
 
@@ -37,11 +39,13 @@ class Asking:
         self,
         log: EventLog[sqlite3.Connection],
         links: Sequence[Link],
+        claims: Claims,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._log = log
         self._links = links
+        self._claims = claims
         self._clock = clock
         self._asked_at = clock()
         self._begun_at = float("-inf")
@@ -61,6 +65,7 @@ class Asking:
         verdict = partial(
             _settle,
             positions=self._positions(),
+            claimed=self._claims.greatest(own.origin.incarnation),
             is_over=self._has_passed(continuation.ASK_SECONDS),
             is_given_up=self._has_passed(continuation.ASK_SECONDS + continuation.RECOVER_SECONDS),
         )
@@ -90,6 +95,7 @@ def _settle(
     reading: Reading[sqlite3.Connection],
     positions: Sequence[Position | None],
     *,
+    claimed: int,
     is_over: bool,
     is_given_up: bool,
 ) -> Standing:
@@ -97,7 +103,7 @@ def _settle(
     answers = [
         None if position is None else continuation.answer(reading, own, position) for position in positions
     ]
-    return continuation.decide(own, answers, is_over=is_over, is_given_up=is_given_up)
+    return continuation.decide(own, answers, is_over=is_over, is_given_up=is_given_up, claimed=claimed)
 
 
 def _write_down(

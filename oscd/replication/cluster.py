@@ -142,7 +142,7 @@ class _Term:
             for link in self._links:
                 begin(link)
             group.create_task(self._sync_on(begin), name="anti-entropy")
-            await self._look_on(begin)
+            await self._look_on(Asking(self._log, self._links, home.claims), begin)
 
     async def _salt(self) -> bytes:
         try:
@@ -178,9 +178,8 @@ class _Term:
         met = (link.sight.node_id for link in self._links)
         return frozenset({self._mandate.node_id, *(node_id for node_id in met if node_id is not None)})
 
-    async def _look_on(self, begin: Callable[[Link], None]) -> None:
+    async def _look_on(self, asking: Asking, begin: Callable[[Link], None]) -> None:
         """Act on what the links have found, again and again."""
-        asking = Asking(self._log, self._links)
         while True:
             # The log says by itself what is wrong with it; the next look finds whether it still is.
             with suppress(Unavailable):

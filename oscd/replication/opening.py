@@ -18,11 +18,13 @@ class Opening:
     """All of it as of one view of the log.
 
     Attributes:
+        incarnation: Of the origin that this log appends to.
         runs: Of peers, by node id, as they were noted then.
         is_empty: Whether the log had no event.
     """
 
     pull: Pull
+    incarnation: str
     runs: dict[str, str]
     is_empty: bool
 
@@ -39,7 +41,7 @@ def opening(reading: Reading[sqlite3.Connection], identity: Identity) -> Opening
         skip=None if asks else own.origin.incarnation,
         asks=asks,
     )
-    return Opening(pull, dict(reading.runs()), reading.head() == 0)
+    return Opening(pull, own.origin.incarnation, dict(reading.runs()), reading.head() == 0)
 
 
 def query_of(pull: Pull) -> dict[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -127,14 +127,14 @@ class Source:
         for stream in self._streams.values():
             stream.end(SHUTDOWN)
 
-    def revoke(self, accepted: bytes) -> None:
-        """End the streams that another cluster key than the accepted one has opened.
+    def revoke(self, accepted: Collection[bytes]) -> None:
+        """End the streams that a cluster key has opened which is not accepted any more.
 
         Args:
-            accepted: Its credential.
+            accepted: The credentials of those that are.
         """
         for stream in self._streams.values():
-            if stream.credential != accepted:
+            if stream.credential not in accepted:
                 stream.end(KEY_REPLACED)
 
     def _identity(self) -> Identity:

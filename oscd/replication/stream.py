@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 from oscd.events.log import EventLog, MicrosecondClock
 from oscd.replication.calls import Calls, Stream
+from oscd.replication.claims import Claims
 from oscd.replication.errors import OriginHeld, PeerRefused
 from oscd.replication.link import Link
 from oscd.replication.meeting import refuse_stranger
@@ -59,6 +60,7 @@ class Home:
     Attributes:
         directory: Where a large write waits; on the disk of the log.
         recent: What any of the links has taken in lately.
+        claims: What any peer has named of this node's own events.
         members: Gives the node ids of the cluster, as far as they are known.
         tally: Counts what links take in.
         changed: Told that a person would see something else now.
@@ -76,6 +78,7 @@ class Home:
     clock: MicrosecondClock
     sync_seconds: float
     recent: Recent = field(default_factory=Recent)
+    claims: Claims = field(default_factory=Claims)
 
 
 class OneStream:
@@ -133,6 +136,8 @@ class OneStream:
         if self._sender is None:
             self._sender = await self._met(status)
             self._link.move(Happening.ANSWERED)
+        assert self._opening is not None
+        self._home.claims.heard(self._opening.incarnation, status.position)
         self._link.sight.heard(status, self._home.clock(), self._delay)
         self._link.sight.held = tuple(self._reception.held.values())
         catches_up = status.is_at_head and self._link.state is LinkState.CATCHING_UP

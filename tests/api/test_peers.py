@@ -241,7 +241,7 @@ async def test_shutdown_and_rotation_end_a_stream(tmp_path: Path) -> None:
         old = ("x-api-key", keys[0].decode())
         async with pulling(site, PULLER, old) as pulled:
             keys.reverse()
-            site.source.revoke(credential(keys[0]))
+            site.source.revoke({credential(keys[0])})
             assert await pulled.goodbye() == KEY_REPLACED
         async with pulling(site, PULLER, old) as pulled:
             assert_problem(pulled.whole(), 403)

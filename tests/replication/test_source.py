@@ -382,11 +382,12 @@ async def test_a_shutdown_ends_every_stream(served: Served) -> None:
 
 
 async def test_another_cluster_key_ends_what_the_one_before_had_opened(served: Served) -> None:
-    """What the accepted key has opened goes on."""
+    """What an accepted key has opened goes on, while there are two as when there is one."""
     old, new = served.pull(), served.pull(credential=b"of the next one")
+    served.source.revoke({CREDENTIAL, b"of the next one"})
     for pulled in (old, new):
         await pulled.until_at_head()
-    served.source.revoke(b"of the next one")
+    served.source.revoke({b"of the next one"})
     assert await old.ended() == KEY_REPLACED
     await served.site.create("k")
     await new.until_at_head(1)

@@ -16,6 +16,7 @@ from oscd.events.position import Mark, Position
 from oscd.events.sqlite.log import SqliteLog
 from oscd.events.standing import Own, Standing
 from oscd.replication.asking import AGAIN_SECONDS, Asking
+from oscd.replication.claims import Claims
 from oscd.replication.continuation import ASK_SECONDS, RECOVER_SECONDS
 from oscd.replication.link import Link
 from oscd.replication.peers import Peer
@@ -74,7 +75,7 @@ async def log(tmp_path: Path) -> AsyncIterator[SqliteLog]:
 async def test_a_log_goes_on_once_every_peer_has_answered(log: SqliteLog) -> None:
     """Invariant 9: until then it takes no writes, however many have; an entry that is this node is not waited for."""
     links = [link_to("b"), link_to("c"), link_to("me", LinkState.ITSELF)]
-    asking = Asking(log, links, clock=Clock())
+    asking = Asking(log, links, Claims(), clock=Clock())
     answer(links[0], await position_of(log))
     assert (await asking.look()).standing is Standing.ASKING
     with pytest.raises(Unavailable):
@@ -90,13 +91,13 @@ async def test_an_answer_to_another_question_does_not_count(log: SqliteLog) -> N
     """A peer that was not told that this node asks has not fenced what an older run of it still sends."""
     link = link_to("b")
     link.asked_as, link.sight.position = ("0011223344556677", False), await position_of(log)
-    assert (await Asking(log, [link], clock=Clock()).look()).standing is Standing.ASKING
+    assert (await Asking(log, [link], Claims(), clock=Clock()).look()).standing is Standing.ASKING
 
 
 async def test_without_every_answer_a_new_incarnation_begins_after_a_while(log: SqliteLog) -> None:
     """Invariant 9: whoever is silent may know of numbers that this node has used; so it uses others."""
     clock, links = Clock(), [link_to("b"), link_to("c")]
-    asking = Asking(log, links, clock=clock)
+    asking = Asking(log, links, Claims(), clock=clock)
     answer(links[0], await position_of(log))
     clock.now += ASK_SECONDS
     assert (await asking.look()).standing is Standing.BEGINS
@@ -109,7 +110,7 @@ async def test_without_every_answer_a_new_incarnation_begins_after_a_while(log: 
 async def test_an_answer_that_comes_before_the_next_write_is_still_in_time(log: SqliteLog) -> None:
     """Where nothing was written meanwhile there is no need for a new incarnation."""
     clock, link = Clock(), link_to("b")
-    asking = Asking(log, [link], clock=clock)
+    asking = Asking(log, [link], Claims(), clock=clock)
     clock.now += ASK_SECONDS
     assert (await asking.look()).standing is Standing.BEGINS
     answer(link, await position_of(log))
@@ -119,7 +120,7 @@ async def test_an_answer_that_comes_before_the_next_write_is_still_in_time(log: 
 async def test_what_a_peer_has_of_this_node_is_taken_back_first(log: SqliteLog) -> None:
     """While a peer holds more of this node than itself, it waits to take that; but not for ever."""
     clock, link = Clock(), link_to("b")
-    asking = Asking(log, [link], clock=clock)
+    asking = Asking(log, [link], Claims(), clock=clock)
     own = await own_of(log)
     answer(link, Position({own.origin.incarnation: Mark(own.seq + 1, b"more")}))
     clock.now += ASK_SECONDS + 1
@@ -132,7 +133,7 @@ async def test_a_node_whose_history_is_contradicted_begins_anew_at_most_once_an_
     """A peer with another event under our number shows that we were put back; a liar must not show it again and
     again."""
     clock, link = Clock(), link_to("b")
-    asking = Asking(log, [link], clock=clock)
+    asking = Asking(log, [link], Claims(), clock=clock)
     answer(link, await position_of(log))
     assert (await asking.look()).standing is Standing.CONTINUES
     for expected in (Standing.BEGINS, Standing.CONTINUES):

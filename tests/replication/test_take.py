@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from oscd.events.event import EventType, Origin
+from oscd.events.origins import MAX_ORIGINS
 from oscd.events.sqlite.verify import verify_chain
 from oscd.events.standing import Standing
 from oscd.projections.sqlite import entry, totals
@@ -15,7 +16,7 @@ from oscd.projections.verify import verify_projections
 from oscd.replication.errors import OriginHeld, PeerRefused
 from oscd.replication.reception import LARGE_EVENTS, LargeWrite, Recent, Reception
 from oscd.replication.take import Held, Sender, Taken, held_in, meet, take
-from oscd.replication.verify import MAX_ORIGINS, Terms
+from oscd.replication.verify import Terms
 from oscd.replication.wire import EventFrame, Frames
 from tests.replication.shipping import BOUNDS, NOW, Log, batch, draft, invented, log_of
 
