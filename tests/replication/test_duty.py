@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from oscd.events.event import Origin
 from oscd.events.position import Mark, Position
 from oscd.events.sqlite.log import SqliteLog
 from oscd.events.standing import Own, Standing
@@ -19,10 +21,12 @@ from oscd.replication.peers import Peer
 from oscd.replication.reception import Bounds
 from oscd.replication.report import ClusterReport, read_report
 from oscd.replication.ship import Identity
-from oscd.replication.wire import CONTENT_TYPE, PeerStatus, status_frame
+from oscd.replication.verify import MAX_AHEAD
+from oscd.replication.wire import CONTENT_TYPE, PeerStatus, event_frame, status_frame
 from oscd.times import microseconds_now
-from tests.replication.peer_log import SALT, SALT_DIGEST, log_at, write
-from tests.replication.scripted import ANY_TLS, KEY, Visit, scripted_peer
+from tests.replication.peer_log import SALT, SALT_DIGEST, log_at, shipper, write
+from tests.replication.scripted import ANY_TLS, KEY, Script, Visit, scripted_peer
+from tests.replication.shipping import NOW, frame_of, invented
 from tests.support.waiting import eventually
 
 
@@ -35,7 +39,9 @@ class NoTally:
 
 
 @asynccontextmanager
-async def steward(log: SqliteLog, directory: Path, peers: Sequence[Peer]) -> AsyncIterator[Path]:
+async def steward(
+    log: SqliteLog, directory: Path, peers: Sequence[Peer], *, sync_seconds: float = 1.0
+) -> AsyncIterator[Path]:
     """The duty of the steward of `node-a` while the block runs; gives where it reports."""
     report = directory / "cluster.json"
     mandate = Mandate(
@@ -48,7 +54,7 @@ async def steward(log: SqliteLog, directory: Path, peers: Sequence[Peer]) -> Asy
         salt_path=directory / "salt",
         bounds=Bounds(max_body_bytes=64 * 1024, max_write_bytes=1024 * 1024),
         directory=directory,
-        sync_seconds=1.0,
+        sync_seconds=sync_seconds,
         report=report,
         tally=NoTally(),
     )
@@ -69,6 +75,16 @@ def all_live(report: Path) -> ClusterReport | None:
 
 async def own_of(log: SqliteLog) -> Own:
     return await log.read(lambda reading: reading.own())
+
+
+async def settled(log: SqliteLog) -> Standing:
+    """Where its own history stands, once it asks no more; sooner than what is not to be had is given up."""
+    found = await own_of(log)
+    async with asyncio.timeout(continuation.RECOVER_SECONDS / 2):
+        while found.standing is Standing.ASKING:
+            await asyncio.sleep(0.01)
+            found = await own_of(log)
+    return found.standing
 
 
 @asynccontextmanager
@@ -134,11 +150,56 @@ async def test_a_number_that_a_peer_has_named_once_is_not_issued_again(
         ):
             await eventually(lambda: visits > 1 and all_live(report), what="both peers to answer")
             monkeypatch.setattr(continuation, "ASK_SECONDS", 0.0)
-            found = await own_of(log)
-            async with asyncio.timeout(30):
-                while found.standing is Standing.ASKING:
-                    await asyncio.sleep(0.01)
-                    found = await own_of(log)
-            assert found.standing is Standing.BEGINS
+            assert await settled(log) is Standing.BEGINS
             await write(log, "two")
             assert (await own_of(log)).origin != own.origin
+
+
+async def test_a_peer_that_parted_from_this_history_further_back_is_not_waited_for(tmp_path: Path) -> None:
+    """Invariant 9: what it has of this node is ahead, and cannot be taken back, as its first event shows."""
+    async with log_at(tmp_path / "a.db", "node-a") as log:
+        await write(log, "one")
+    shutil.copy(tmp_path / "a.db", tmp_path / "copy.db")
+    async with log_at(tmp_path / "a.db", "node-a") as log:
+        await write(log, "two")
+    async with (
+        log_at(tmp_path / "a.db", "node-a", asks=True) as log,
+        log_at(tmp_path / "copy.db", "node-a") as copy,
+    ):
+        await write(copy, "other", "history")
+        async with (
+            scripted_peer(shipper(copy, "node-b")) as peer,
+            steward(log, tmp_path, [peer.peer]),
+        ):
+            assert await settled(log) is Standing.BEGINS
+
+
+async def test_what_time_may_cure_is_tried_again_each_sync_interval(tmp_path: Path) -> None:
+    """An origin that is stamped ahead; not one that will stay held until somebody does something."""
+    ahead = microseconds_now() + 2 * MAX_AHEAD
+
+    def serves(node_id: str, origin: Origin, stamp: int) -> Script:
+        (made,) = invented(origin, stamp=stamp)
+        body = b"{}" if stamp == NOW else made.body
+
+        async def serve(visit: Visit) -> None:
+            await visit.head(Content_Type=CONTENT_TYPE)
+            first = status(node_id, Position({}))
+            await visit.send(status_frame(replace(first, is_at_head=False)))
+            await visit.send(event_frame(frame_of(made.event, body)))
+            while True:
+                await visit.send(status_frame(replace(first, now=microseconds_now())))
+                await asyncio.sleep(0.05)
+
+        return serve
+
+    async with (
+        log_at(tmp_path / "a.db", "node-a") as log,
+        scripted_peer(serves("node-b", Origin("node-y", "11" * 8), ahead)) as one,
+        scripted_peer(serves("node-c", Origin("node-z", "22" * 8), NOW)) as two,
+        steward(log, tmp_path, [one.peer, two.peer], sync_seconds=0.1) as report,
+    ):
+        await eventually(lambda: len(one.visits) >= 4, what="four tries")
+        found = await eventually(lambda: all_live(report))
+        assert {held.node_id for held in found.quarantined} == {"node-y", "node-z"}
+        assert len(two.visits) == 1

@@ -25,6 +25,8 @@ from oscd.replication.report import read_report
 from oscd.replication.reporting import Reporting
 from oscd.replication.sight import Look, PeerClock, look
 from oscd.replication.states import LinkState
+from oscd.replication.take import Held
+from oscd.replication.verify import fork
 from oscd.replication.vigil import MAX_AHEAD_SECONDS, Vigil
 from oscd.replication.wire import PeerStatus
 from oscd.times import microseconds_now
@@ -126,6 +128,18 @@ async def test_what_a_peer_has_of_this_node_is_taken_back_first(log: SqliteLog) 
     clock.now += ASK_SECONDS + 1
     assert (await asking.look()).standing is Standing.ASKING
     clock.now += RECOVER_SECONDS
+    assert (await asking.look()).standing is Standing.BEGINS
+
+
+async def test_a_fork_further_back_is_no_reason_to_wait(log: SqliteLog) -> None:
+    """Invariant 9: a peer that is ahead parted from this log before its end, so there is nothing to take back."""
+    link = link_to("b")
+    own = await own_of(log)
+    answer(link, Position({own.origin.incarnation: Mark(own.seq + 2, b"more")}))
+    asking = Asking(log, [link], Claims(), clock=Clock())
+    for reason in ("its stamps do not rise.", fork(own.seq + 1)):
+        assert (await asking.look()).standing is Standing.ASKING
+        link.sight.held = (Held(own.origin, own.seq + 1, reason),)
     assert (await asking.look()).standing is Standing.BEGINS
 
 

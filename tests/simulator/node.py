@@ -13,9 +13,10 @@ from typing import Final, Protocol
 from oscd.events.position import Position
 from oscd.events.standing import Standing
 from oscd.replication.claims import Claims
-from oscd.replication.continuation import ASK_SECONDS, RECOVER_SECONDS, answer, decide
+from oscd.replication.continuation import ASK_SECONDS, RECOVER_SECONDS, Answer, answer, decide
 from oscd.replication.reception import Recent
 from oscd.replication.ship import Identity, Pull
+from oscd.replication.sight import is_fork_of
 from oscd.replication.take import Held
 from oscd.replication.wire import PeerStatus
 from tests.simulator.ledger import Ledger
@@ -254,6 +255,8 @@ class Process:
             return
         positions = [self._answers.get(peer) for peer in self._links]
         answers = [None if position is None else answer(reading, own, position) for position in positions]
+        if is_fork_of(own.origin, self.held.values()):
+            answers.append(Answer(own.seq, is_contradicted=True))
         asked = (self.world.now - self._began) / SECOND
         standing = decide(
             own,
