@@ -13,11 +13,12 @@ from typing import Final
 
 from oscd.errors import LogCorrupt
 from oscd.events import codec
-from oscd.events.event import EVENT_ID_BYTES, Event, EventType, Origin, is_node_id
+from oscd.events.event import EVENT_ID_BYTES, MAX_VERSION, Event, EventType, Origin, is_node_id
 from oscd.events.foreign import OriginTip
 from oscd.events.origins import MAX_ORIGINS, MAX_ORIGINS_WITH_MEMBERS
 from oscd.replication.errors import OriginHeld, PeerRefused
 from oscd.replication.wire import EventFrame
+from oscd.times import LAST_MICROSECOND
 
 MAX_AHEAD: Final = 24 * 3600 * 1_000_000
 """µs that an event's stamp may be ahead of this node's clock: as wrong as clocks are by accident, and no more."""
@@ -90,16 +91,20 @@ def origin_of(frame: EventFrame) -> Origin:
 
 
 def _has_sound_numbers(event: Event) -> bool:
+    # What is taken in is shown to people for ever, so it is bounded by what can be shown.
+    times = (event.stamp, event.created_at, event.updated_at)
     return (
         1 <= event.seq <= event.last_seq < event.seq + MAX_WRITE_EVENTS
-        and min(event.stamp, event.version, event.created_at, event.updated_at) >= 0
+        and 0 <= event.version <= MAX_VERSION
+        and min(times) >= 0
+        and max(times) <= LAST_MICROSECOND
         and (event.replaces is None or event.replaces.seq >= 1)
     )
 
 
 def _has_sound_names(event: Event) -> bool:
-    origin = event.origin
-    if not (_INCARNATION.fullmatch(origin.incarnation) and is_node_id(origin.node_id)):
+    replaced = event.origin if event.replaces is None else event.replaces.origin
+    if not (_is_sound_origin(event.origin) and _is_sound_origin(replaced)):
         return False
     if len(event.event_id) != EVENT_ID_BYTES or len(event.key_id or bytes(_KEY_ID_BYTES)) != _KEY_ID_BYTES:
         return False
@@ -114,6 +119,10 @@ def _has_sound_names(event: Event) -> bool:
         and 1 <= len(category) <= 100
         and not _CONTROL.search(event.key + event.environment + category)
     )
+
+
+def _is_sound_origin(origin: Origin) -> bool:
+    return _INCARNATION.fullmatch(origin.incarnation) is not None and is_node_id(origin.node_id)
 
 
 def _require_sound_body(event: Event, body: bytes) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from oscd.events import codec
-from oscd.events.event import Event, EventRef, EventType, Origin
+from oscd.events.event import MAX_VERSION, Event, EventRef, EventType, Origin
 from oscd.events.foreign import OriginTip
 from oscd.events.origins import MAX_ORIGINS, MAX_ORIGINS_WITH_MEMBERS
 from oscd.replication.errors import OriginHeld, PeerRefused
@@ -21,6 +21,7 @@ from oscd.replication.verify import (
     require_next,
     sound,
 )
+from oscd.times import LAST_MICROSECOND, rfc3339
 from tests.replication.shipping import NOW, frame_of, invented
 
 ORIGIN = Origin("node-b", "00112233445566bb")
@@ -66,7 +67,12 @@ def test_what_was_changed_on_the_way_condemns_the_stream(frame: object) -> None:
         changed(last_seq=MAX_WRITE_EVENTS + 1),
         changed(stamp=-1),
         changed(version=-1),
+        changed(version=MAX_VERSION + 1),
         changed(created_at=-1),
+        changed(created_at=LAST_MICROSECOND + 1),
+        changed(updated_at=-1),
+        changed(updated_at=LAST_MICROSECOND + 1),
+        changed(stamp=LAST_MICROSECOND + 1),
         changed(key=""),
         changed(key="k" * 256),
         changed(key="k\n"),
@@ -77,6 +83,8 @@ def test_what_was_changed_on_the_way_condemns_the_stream(frame: object) -> None:
         changed(event_id=b"short"),
         changed(key_id=b"short"),
         changed(replaces=EventRef(ORIGIN, 0)),
+        changed(replaces=EventRef(Origin("node-b", "xyz"), 1)),
+        changed(replaces=EventRef(Origin("\x1b[2J", ORIGIN.incarnation), 1)),
         changed(type=EventType.DELETED),
         changed(type="Strange"),
         changed(type="strange"),
@@ -89,6 +97,16 @@ def test_what_no_oscd_writes_holds_its_origin(event: Event) -> None:
     frame = replace(frame, incarnation=event.origin.incarnation)
     with pytest.raises(OriginHeld):
         sound(frame)
+
+
+def test_the_greatest_numbers_that_are_taken_can_be_shown() -> None:
+    """What is here once is listed for ever, so one event must not make a list fail."""
+    last = LAST_MICROSECOND
+    event = changed(stamp=last, created_at=last, updated_at=last, version=MAX_VERSION)
+    taken = sound(frame_of(event, FIRST.body)).event
+    assert {rfc3339(time) for time in (taken.stamp, taken.created_at, taken.updated_at)} == {
+        "9999-12-31T23:59:59.999999Z"
+    }
 
 
 @pytest.mark.parametrize(
