@@ -18,7 +18,7 @@ from oscd.events.standing import Own, Standing
 from oscd.replication.asking import AGAIN_SECONDS, Asking
 from oscd.replication.claims import Claims
 from oscd.replication.continuation import ASK_SECONDS, RECOVER_SECONDS
-from oscd.replication.link import Link
+from oscd.replication.link import HEALTHY_MICROSECONDS, Link
 from oscd.replication.peers import Peer
 from oscd.replication.readiness import ASKING, PATIENCE_SECONDS, Readiness
 from oscd.replication.report import read_report
@@ -183,6 +183,16 @@ def test_a_node_that_was_ready_stays_so_under_the_next_steward() -> None:
     assert readiness.reasons() == ("This node's clock is wrong.",)
     readiness.salt = "It waits for b."
     assert readiness.reasons() == ("It waits for b.",)
+
+
+def test_a_peer_is_healthy_while_it_was_heard_of_lately() -> None:
+    """A clock that is set back makes nobody look fresh who was last heard of in what is the future now."""
+    link, now = link_to("b"), 3_600 * SECOND
+    assert not link.report(now).is_healthy
+    link.sight.last_seen = now
+    ages = (0, HEALTHY_MICROSECONDS, HEALTHY_MICROSECONDS + 1, -SECOND // 10, -SECOND, -3_600 * SECOND)
+    found = [link.report(now + age).is_healthy for age in ages]
+    assert found == [True, True, False, True, False, False]
 
 
 def skewed(link: Link, seconds: float) -> None:
