@@ -121,6 +121,9 @@ class Reading(Protocol[StoreOut]):
     def runs(self) -> Mapping[str, str]:
         """By node id, the latest run of other nodes that this log has noted (`Writing.fence`)."""
 
+    def writes_held(self) -> str | None:
+        """Why every append is refused now (`Writing.hold_writes`); None where none is for that reason."""
+
     def cut_at_head(self) -> Cut:
         """What covers every event of this log."""
 

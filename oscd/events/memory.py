@@ -175,6 +175,10 @@ class MemoryReading:
         """By node id, the latest run of other nodes that this log has noted."""
         return dict(self._state.fences)
 
+    def writes_held(self) -> str | None:
+        """Why every append is refused now; None where none is for that reason."""
+        return self._state.writes_held
+
     def cut_at_head(self) -> Cut:
         """What covers every event of this log."""
         return _cut(self._state.recorded)

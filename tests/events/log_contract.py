@@ -656,10 +656,12 @@ class LogContract:
         """Until the hold is lifted; what other logs wrote is taken in all the same."""
         log = log_under_test.log
         await log.write(lambda writing: writing.hold_writes("the clock is ahead"), size=1)
+        assert await log.read(lambda reading: reading.writes_held()) == "the clock is ahead"
         with pytest.raises(Unavailable, match="the clock is ahead"):
             await append(log, draft("a"))
         await log_under_test.append_elsewhere([draft("b")])
         await log.write(lambda writing: writing.hold_writes(None), size=1)
+        assert await log.read(lambda reading: reading.writes_held()) is None
         await append(log, draft("a"))
         assert await log.read(lambda reading: reading.head()) == 2
 
