@@ -129,13 +129,16 @@ class OneStream:
             case PeerStatus():
                 await self._heard(item)
             case Goodbye(reason):
-                raise PeerTrouble(f"it says goodbye: {reason}")
+                words = self._calls.words(reason)
+                raise PeerTrouble(f"it says goodbye{': ' if words else ''}{words}")
             case _:
                 await self._take(item)
 
     async def _heard(self, status: PeerStatus) -> None:
         if self._sender is None:
             self._sender = await self._met(status)
+        elif (status.node_id, status.run) != (self._sender.node_id, self._sender.run):
+            raise PeerRefused("it calls itself something else than before.")
         self._link.sight.heard(status, self._home.clock(), self._delay)
         self._link.sight.held = tuple(self._reception.held.values())
         catches_up = status.is_at_head and self._link.state is LinkState.CATCHING_UP
@@ -161,6 +164,8 @@ class OneStream:
         identity = self._home.identity
         if (status.node_id, status.run) == (identity.node_id, identity.run):
             raise _RecognisedError
+        if self._calls.holds_key(status.node_id) or self._calls.holds_key(status.run):
+            raise PeerRefused("it repeats a key of this node as its name.")
         refuse_stranger(identity, status, we_are_empty=self._begin.is_empty)
         sender = Sender(status.node_id, status.run)
         before = self._begin.runs.get(status.node_id)
