@@ -10,7 +10,7 @@ import asyncio
 import logging
 import sqlite3
 import ssl
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -50,7 +50,8 @@ class Mandate:
 
     Attributes:
         salt: What is known of the salt at the start of the worker, and where it is kept.
-        key: Gives the cluster key in force.
+        key: Gives the cluster key that is shown …
+        secrets: … and every key of this node, none of which a peer may have repeated in the log.
         tls: Makes the context to ask peers with; blocks.
         sync_seconds: Between two anti-entropy rounds.
         report: Where the report goes.
@@ -61,6 +62,7 @@ class Mandate:
     run: str
     peers: Sequence[Peer]
     key: Callable[[], bytes]
+    secrets: Callable[[], Collection[bytes]]
     tls: Callable[[], ssl.SSLContext]
     salt: Callable[[], bytes]
     salt_path: Path
@@ -94,7 +96,7 @@ class Cluster:
         async with AsyncExitStack() as stack:
             calls = []
             for peer in self._mandate.peers:
-                calls.append(Calls(peer, tls, self._mandate.key))
+                calls.append(Calls(peer, tls, self._mandate.key, secrets=self._mandate.secrets))
                 stack.push_async_callback(calls[-1].close)
             await _Term(self._mandate, self._log, self._clock, calls, before).run()
         raise AssertionError("a term of office has no end of its own")
