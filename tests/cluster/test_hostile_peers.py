@@ -276,7 +276,9 @@ def test_an_origin_that_may_not_be_taken_is_held(among: Among, name: str) -> Non
     (found,) = wait_until(held, what=f"{name} to be held")
     assert found["seq"] == 1
     assert REASONS[name] in found["reason"]
-    assert among.cluster.peer_status(0, among.names(name))["is_healthy"]
+    wait_until(
+        lambda: among.cluster.peer_status(0, among.names(name))["is_healthy"], what=f"{name} to be heard of"
+    )
 
 
 def test_nothing_of_it_is_stored_and_nobody_else_is_harmed(among: Among) -> None:
