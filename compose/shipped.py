@@ -76,9 +76,10 @@ class Shipped:
 
     def nginx(self, home: Path) -> str:
         """nginx.conf, for nginx that writes to a directory."""
-        text = self.placed("nginx", (FOLDER / "nginx" / "nginx.conf").read_text())
+        text = (FOLDER / "nginx" / "nginx.conf").read_text()
         text = _replaced(text, f"listen {NGINX_PORT} ", f"listen {LOOPBACK}:{self.ports['nginx']} ")
-        return _replaced(text, " /tmp/", f" {home}/")
+        text = _replaced(text, " /tmp/", f" {home}/")
+        return self.placed("nginx", text)
 
     def prometheus(self) -> str:
         """prometheus.yml; rules.yaml is to lie beside it."""

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from compose.certificates import IMAGE_UID, write_trial
+from compose.certificates import IMAGE_UID
 from compose.shipped import FOLDER, compose_document, variables_of
 from oscd.server.settings import load_settings
 from oscd.server.settings_table import known_names
@@ -32,22 +32,14 @@ TMPDIR = "/tmp"  # noqa: S108 - of the container
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
 
-@pytest.fixture(scope="module")
-def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the script makes for a trial."""
-    directory = tmp_path_factory.mktemp("trial") / "secrets"
-    write_trial(directory)
-    return directory
-
-
 @pytest.fixture(params=FILES)
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture
-def document(name: str, secrets: Path) -> dict[str, Any]:
-    return compose_document(name, variables_of(secrets))
+def document(name: str, trial: Path) -> dict[str, Any]:
+    return compose_document(name, variables_of(trial))
 
 
 def instruction(word: str) -> list[str]:
@@ -56,13 +48,13 @@ def instruction(word: str) -> list[str]:
     return re.findall(rf"^{word} (.*)$", lines.replace("\\\n", " "), re.MULTILINE)
 
 
-def test_the_file_is_valid(name: str, secrets: Path) -> None:
+def test_the_file_is_valid(name: str, trial: Path) -> None:
     """With the variables that the script wrote, and with none: every variable has a default."""
     program = shutil.which("docker-compose")
     if program is None:
         skip_unless_ci("docker-compose is not installed (`make test` installs it where it may)")
     environ = {"PATH": os.environ["PATH"]}
-    for options in (["--env-file", f"{secrets}/compose.env"], []):
+    for options in (["--env-file", f"{trial}/compose.env"], []):
         checked = subprocess.run(
             [program, *options, "-f", str(FOLDER / name), "config"],
             env=environ,
@@ -74,15 +66,13 @@ def test_the_file_is_valid(name: str, secrets: Path) -> None:
         assert checked.returncode == 0, checked.stderr
         assert "WARNING" not in checked.stderr
         effective = yaml.safe_load(checked.stdout)
-        assert (
-            effective["services"].keys() == compose_document(name, variables_of(secrets))["services"].keys()
-        )
+        assert effective["services"].keys() == compose_document(name, variables_of(trial))["services"].keys()
 
 
-def test_everything_that_is_mounted_exists(document: dict[str, Any], secrets: Path) -> None:
+def test_everything_that_is_mounted_exists(document: dict[str, Any], trial: Path) -> None:
     """Files of the repository and of the script; each secret is used, and no service names one that is none."""
     for secret in document["secrets"].values():
-        assert Path(secret["file"]).parent == secrets
+        assert Path(secret["file"]).parent == trial
         assert Path(secret["file"]).is_file()
     used = set()
     for service in document["services"].values():
@@ -108,10 +98,10 @@ def test_every_service_may_do_as_little_as_it_can(document: dict[str, Any]) -> N
         assert not service["image"].endswith(":latest")
 
 
-def test_every_setting_is_known_and_no_secret_is_one(document: dict[str, Any], secrets: Path) -> None:
+def test_every_setting_is_known_and_no_secret_is_one(document: dict[str, Any], trial: Path) -> None:
     """The nodes start with them: they are asked for, and answered with, what is in files."""
     drawn = [
-        (secrets / name).read_text().strip()
+        (trial / name).read_text().strip()
         for name in ("api-key", "cluster-key", "user-key", "grafana-password")
     ]
     assert not any(key in yaml.safe_dump(document) for key in drawn)
@@ -130,9 +120,7 @@ def test_every_setting_is_known_and_no_secret_is_one(document: dict[str, Any], s
             ]["file"]
             for s in service["secrets"]
         }
-        settings, warnings = load_settings(
-            {key: files.get(text, text) for key, text in given.items()}, secrets
-        )
+        settings, warnings = load_settings({key: files.get(text, text) for key, text in given.items()}, trial)
         assert warnings == []
         assert settings.https_enabled
         assert settings.api_keys == (drawn[0].encode(),)
