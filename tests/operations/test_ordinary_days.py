@@ -162,7 +162,7 @@ def test_certificates_are_rotated_while_a_node_serves(lone: Machines, tmp_path: 
     """After a reload new connections get the new certificate, from the same processes; its end is told before too."""
     authority = Authority(tmp_path / "certificates")
     node = lone["node1"]
-    node.write("root/ca.pem", authority.certificate.read_text())
+    node.write("root/ca.pem", authority.bundle.read_text())
     (node.root / "root/new").mkdir()
     old, new = authority.server("old"), authority.server("new")
     for identity, directory in ((old, "etc/oscd"), (new, "root/new")):

@@ -49,6 +49,7 @@ async def steward(
         run="run of a",
         peers=peers,
         key=lambda: KEY,
+        secrets=lambda: (KEY,),
         tls=lambda: ANY_TLS,
         salt=lambda: SALT,
         salt_path=directory / "salt",
