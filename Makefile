@@ -7,7 +7,7 @@ VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 RUNTIME := $(VENV)/.runtime-installed
 DEVELOP := $(VENV)/.develop-installed
-CODE := oscd tests $(wildcard bench compose)
+CODE := oscd tests $(wildcard bench compose docs)
 
 # The first of these that is a Python oscd supports makes the environment; PYTHON=… chooses another.
 PYTHON ?=
@@ -15,7 +15,7 @@ PYTHONS := $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11 pyt
 SUPPORTED := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
 # Programs that tests start; each is the name of its Debian package too.
-DEBIAN_TEST_PACKAGES := strace prometheus chromium nginx
+DEBIAN_TEST_PACKAGES := strace prometheus chromium nginx docker-compose
 
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
@@ -23,7 +23,7 @@ MUTANTS_ARGS ?=
 LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
 	--no-config --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml --group build
 
-.PHONY: run cluster test lint fix mutants bench lock clean debian-test-packages
+.PHONY: run cluster test lint fix docs mutants bench lock clean debian-test-packages
 .DELETE_ON_ERROR:
 
 run: $(RUNTIME)  ## a node on 127.0.0.1:9000
@@ -45,6 +45,10 @@ fix: $(DEVELOP)  ## what ruff can mend by itself
 	@$(VENV)/bin/ruff check --fix $(CODE)
 	@$(VENV)/bin/ruff format $(CODE)
 
+docs: $(DEVELOP)  ## docs/api.md, from the OpenAPI document of a node
+	@$(VENV)/bin/python -m docs.reference > docs/api.md.new
+	@mv docs/api.md.new docs/api.md
+
 mutants: $(DEVELOP) debian-test-packages  ## break it on purpose: does a test see it? MUTANTS_ARGS='clocks' for less
 	@$(VENV)/bin/python -m tests.mutants $(MUTANTS_ARGS)
 
@@ -57,7 +61,7 @@ lock: $(DEVELOP)  ## newest versions that pyproject.toml allows, with their hash
 
 clean:  ## everything made here but data of a node
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	find oscd tests $(wildcard bench compose) -name __pycache__ -type d -prune -exec rm -rf {} +
+	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Last thing `venv` makes is pip, so its presence says that the environment is whole.
 $(VENV)/bin/pip:

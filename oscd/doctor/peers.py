@@ -66,13 +66,14 @@ def peers(settings: Settings) -> Iterator[Finding]:
 async def _ask_all(
     settings: Settings, known: Sequence[Peer], tls: ssl.SSLContext
 ) -> list[_Heard | PeerTrouble]:
-    key = settings.cluster_key
-    assert key is not None  # where clustering is on there is one
-    return await asyncio.gather(*(_ask(peer, tls, key) for peer in known))
+    key = settings.cluster_keys[0]  # where clustering is on there is one
+    held = (*settings.cluster_keys, *settings.api_keys)
+    return await asyncio.gather(
+        *(_ask(Calls(peer, tls, lambda: key, secrets=lambda: held)) for peer in known)
+    )
 
 
-async def _ask(peer: Peer, tls: ssl.SSLContext, key: bytes) -> _Heard | PeerTrouble:
-    calls = Calls(peer, tls, lambda: key)
+async def _ask(calls: Calls) -> _Heard | PeerTrouble:
     try:
         async with asyncio.timeout(PEER_SECONDS):
             return await _first_status(calls)

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import orjson
 
+from oscd.events.event import is_node_id
 from oscd.events.foreign import Raw
 from oscd.events.position import Position, PositionUnreadable, decode_position
 from oscd.replication.errors import PeerRefused
@@ -186,8 +187,8 @@ def _decoded(held: bytearray, at: int, end: int) -> Frame:
 
 def _status(document: dict[str, Any]) -> PeerStatus:
     return PeerStatus(
-        node_id=_text(document["node_id"]),
-        run=_text(document["run"]),
+        node_id=_word(document["node_id"]),
+        run=_word(document["run"]),
         salt=_text(document["salt"]),
         now=_number(document["now"]),
         position=decode_position(_text(document["position"], longest=MAX_DOCUMENT_BYTES)),
@@ -201,6 +202,13 @@ def _status(document: dict[str, Any]) -> PeerStatus:
 def _text(value: object, longest: int = 300) -> str:
     """A short text that can be shown to a person and put into a log line."""
     if not isinstance(value, str) or len(value) > longest or not value.isprintable():
+        raise TypeError
+    return value
+
+
+def _word(value: object) -> str:
+    """A name as every node has one."""
+    if not isinstance(value, str) or not is_node_id(value):
         raise TypeError
     return value
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 
 from oscd.api.guard import Guard
 from oscd.errors import StartRefused
@@ -38,28 +39,36 @@ class Keys:
         self._source = source
         self.guard = guard_of(spec.settings)
         # A worker that replaces another starts after keys may have been rotated.
-        self.reload()
+        self._renew()
 
     @property
     def cluster_key(self) -> bytes:
         """What this node shows its peers; where clustering is on there is one."""
-        assert self.guard.cluster_key is not None
-        return self.guard.cluster_key
+        return self.guard.cluster_keys[0]
 
     def reload(self) -> None:
-        """Read API keys and cluster key again; where they will not do, those before stay."""
+        """Read API keys and cluster keys again; where they will not do, those before stay."""
+        warnings = self._renew()
+        if warnings is None:
+            return
+        for warning in warnings if self._is_first else ():
+            _log.warning(warning)
+        accepted = len(self.guard.api_keys), len(self.guard.cluster_keys)
+        _log.info("the keys were read again: %d API keys and %d cluster keys are accepted now", *accepted)
+
+    def _renew(self) -> Sequence[str] | None:
+        """Take the keys there are now; gives what the operator should see, None where they will not do."""
         try:
             renewed = renew_keys(self._settings, os.environ, self._directory)
         except StartRefused as error:
             _log.error("the keys were not read again, and all stay as they were: %s", error)
-            return
-        if renewed.changed and self._is_first:
-            _log.warning("changed, but not before the node is started again: %s", ", ".join(renewed.changed))
+            return None
         self._settings = renewed.settings
         self.guard = guard_of(renewed.settings)
         self._registry.revoke({credential(api_key) for api_key in self.guard.api_keys})
         if self._source is not None:
-            self._source.revoke(credential(self.cluster_key))
+            self._source.revoke({credential(cluster_key) for cluster_key in self.guard.cluster_keys})
+        return renewed.warnings
 
 
 def guard_of(settings: Settings) -> Guard:
@@ -73,5 +82,5 @@ def guard_of(settings: Settings) -> Guard:
         api_keys=() if keyless else settings.api_keys,
         hosts=frozenset(settings.allowed_hosts) if keyless and is_loopback(settings.host) else None,
         origins=frozenset(settings.cors_origins),
-        cluster_key=settings.cluster_key if settings.cluster_enabled else None,
+        cluster_keys=settings.cluster_keys if settings.cluster_enabled else (),
     )

@@ -33,11 +33,11 @@ class Renewed:
     """What a node that runs goes on with once its keys were read again.
 
     Attributes:
-        changed: Names of settings that are not what they were at the start, and that only another start changes.
+        warnings: What the operator should see.
     """
 
     settings: Settings
-    changed: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 def load_settings(environ: Mapping[str, str], directory: Path) -> tuple[Settings, list[str]]:
@@ -72,13 +72,18 @@ def renew_keys(kept: Settings, environ: Mapping[str, str], directory: Path) -> R
     read = _read(given_texts(environ, directory), directory)
     sources = {name: source for name, source in kept.sources.items() if name not in _RENEWABLE}
     sources |= {name: source for name, source in read.sources.items() if name in _RENEWABLE}
-    renewed = dataclasses.replace(kept, api_keys=read.api_keys, cluster_key=read.cluster_key, sources=sources)
+    renewed = dataclasses.replace(
+        kept, api_keys=read.api_keys, cluster_keys=read.cluster_keys, sources=sources
+    )
     _refuse_open_doors(renewed)
     was_own = kept.sources.get(_CLUSTER_KEY, _API_KEY) != _API_KEY
-    if kept.cluster_enabled and was_own and renewed.cluster_key is None:
+    if kept.cluster_enabled and was_own and not renewed.cluster_keys:
         # Nodes would show each other an API key from now on, and whoever holds that could read the whole log.
         raise StartRefused(f"{_CLUSTER_KEY} ({kept.sources[_CLUSTER_KEY]}): there is no key in it any more")
-    return Renewed(_with_cluster_key(renewed), tuple(_changed(kept, read)))
+    renewed = _with_cluster_key(renewed)
+    changed = ", ".join(_changed(kept, read))
+    late = [f"changed, but not before the node is started again: {changed}"] if changed else []
+    return Renewed(renewed, (*late, *_key_warnings(renewed)))
 
 
 def _changed(kept: Settings, read: Settings) -> Iterator[str]:
@@ -154,11 +159,12 @@ def _cluster_warnings(settings: Settings) -> Iterator[str]:
         if settings.cluster_nodes:
             yield "OSC_CLUSTER_NODES is set, but nothing is replicated: set OSC_CLUSTER_ENABLED=true"
         return
-    if settings.cluster_key is None:
+    if not settings.cluster_keys:
         yield (
             "OSC_CLUSTER_KEY is not set: nodes show each other the first API key, so whoever holds that can read"
             " the salt and the whole log"
         )
+    yield from _key_warnings(settings)
     if settings.cluster_node_id is None:
         yield (
             f"OSC_CLUSTER_NODE_ID is not set: this node is called {settings.node_id} after its port, and two nodes"
@@ -171,6 +177,19 @@ def _cluster_warnings(settings: Settings) -> Iterator[str]:
         yield f"OSC_CLUSTER_NODES: the cluster key and the log travel in clear to {', '.join(clear)}; use https://"
 
 
+def _key_warnings(settings: Settings) -> Iterator[str]:
+    """What is unwise about the cluster keys that were chosen."""
+    if not settings.cluster_enabled:
+        return
+    if PLACEHOLDER_API_KEY in settings.cluster_keys:
+        yield "OSC_CLUSTER_KEY is the example everybody knows: choose a secret one"
+    if settings.sources.get(_CLUSTER_KEY) != _API_KEY and set(settings.cluster_keys) & set(settings.api_keys):
+        yield (
+            "OSC_CLUSTER_KEY is an API key as well: whoever holds that can read the salt and the whole log; choose"
+            " another one"
+        )
+
+
 def _peers_in_clear(settings: Settings) -> Iterator[Peer]:
     for peer in peers_of(settings.cluster_nodes, tls=settings.https_enabled):
         if not peer.is_encrypted and not is_loopback(peer.host):
@@ -179,10 +198,10 @@ def _peers_in_clear(settings: Settings) -> Iterator[Peer]:
 
 def _with_cluster_key(settings: Settings) -> Settings:
     """Where none is set, nodes show each other the first API key."""
-    if not settings.cluster_enabled or settings.cluster_key is not None:
+    if not settings.cluster_enabled or settings.cluster_keys:
         return settings
     sources = {**settings.sources, _CLUSTER_KEY: _API_KEY}
-    return dataclasses.replace(settings, cluster_key=settings.api_keys[0], sources=sources)
+    return dataclasses.replace(settings, cluster_keys=settings.api_keys[:1], sources=sources)
 
 
 def _without_wildcard_origin(settings: Settings) -> Settings:

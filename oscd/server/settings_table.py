@@ -21,7 +21,6 @@ from oscd.server.settings_values import (
     Network,
     boolean,
     choice,
-    header_secret,
     header_secrets,
     host_names,
     integer,
@@ -120,8 +119,13 @@ class Settings:
     cluster_sync_interval: float = _row(
         seconds(1, 86400), "CLUSTER_SYNC_INTERVAL", "30", "seconds between anti-entropy rounds"
     )
-    cluster_key: bytes | None = _unset(
-        header_secret, "CLUSTER_KEY", "what nodes show each other; unset: the first API key", secret=True
+    cluster_keys: tuple[bytes, ...] = _row(
+        header_secrets,
+        "CLUSTER_KEY",
+        "",
+        "what nodes show each other; OSC_CLUSTER_KEY_FILE may hold several, one a line: the first is shown, each"
+        " is accepted; unset: the first API key",
+        secret=True,
     )
     cluster_ca_certs: Path | None = _unset(
         path, "CLUSTER_CA_CERTS", "CA bundle for peers; unset: the system's"

@@ -213,6 +213,7 @@ def _cluster_duty(
         run=spec.run,
         peers=peers_of(settings.cluster_nodes, tls=settings.https_enabled),
         key=lambda: keys.cluster_key,
+        secrets=lambda: keys.guard.secrets,
         tls=partial(peer_tls_context, settings),
         salt=salt,
         salt_path=settings.salt_file_path,

@@ -120,6 +120,10 @@ DOCUMENT = orjson.loads(status_frame(STATUS)[5:])
         ("position", "A"),
         ("position", "no position"),
         ("state", ["00"]),
+        ("node_id", ""),
+        ("node_id", "n" * 65),
+        ("node_id", "node 1"),
+        ("run", "<b>run</b>"),
     ],
 )
 def test_a_status_that_is_none_is_refused(name: str, value: object) -> None:
