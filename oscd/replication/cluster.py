@@ -52,7 +52,7 @@ class Mandate:
         salt: What is known of the salt at the start of the worker, and where it is kept.
         key: Gives the cluster key that is shown …
         secrets: … and every key of this node, none of which a peer may have repeated in the log.
-        tls: Makes the context to ask peers with; blocks.
+        tls: Gives the context to ask peers with, asked anew for each connection, as it may be renewed.
         sync_seconds: Between two anti-entropy rounds.
         report: Where the report goes.
         tally: Counts what the links take in.
@@ -86,17 +86,12 @@ class Cluster:
         self._clock = clock
 
     async def run(self) -> NoReturn:
-        """Be the steward of a node among others, until this is cancelled.
-
-        Raises:
-            StartRefused: The files of TLS will not do any more.
-        """
-        tls = await asyncio.to_thread(self._mandate.tls)
+        """Be the steward of a node among others, until this is cancelled."""
         before = await asyncio.to_thread(read_report, self._mandate.report)
         async with AsyncExitStack() as stack:
             calls = []
             for peer in self._mandate.peers:
-                calls.append(Calls(peer, tls, self._mandate.key, secrets=self._mandate.secrets))
+                calls.append(Calls(peer, self._mandate.tls, self._mandate.key, secrets=self._mandate.secrets))
                 stack.push_async_callback(calls[-1].close)
             await _Term(self._mandate, self._log, self._clock, calls, before).run()
         raise AssertionError("a term of office has no end of its own")

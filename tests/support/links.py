@@ -29,6 +29,7 @@ class Link:
     Attributes:
         port: Where it listens, on loopback.
         refused: Connections that met a cut.
+        begun: Connections that were let pass.
         carried: Bytes that passed, in both directions together.
     """
 
@@ -43,6 +44,7 @@ class Link:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self.refused = 0
+        self.begun = 0
         self.carried = 0
 
     @property
@@ -102,6 +104,7 @@ class Link:
                 if self._is_cut:
                     self.refused += 1
                     return
+                self.begun += 1
                 await self._carry(reader, writer)
         finally:
             _reset(writer)
