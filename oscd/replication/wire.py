@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import orjson
 
+from oscd.events.codec import MAX_NUMBER
+from oscd.events.event import is_node_id
 from oscd.events.foreign import Raw
 from oscd.events.position import Position, PositionUnreadable, decode_position
 from oscd.replication.errors import PeerRefused
@@ -169,6 +171,8 @@ class Frames:
 def _decoded(held: bytearray, at: int, end: int) -> Frame:
     if held[at] == _IS_EVENT:
         _, header, body, incarnation, seq, digest = _EVENT.unpack_from(held, at)
+        if not 1 <= seq <= MAX_NUMBER:
+            raise PeerRefused("it sends an event under a number that no event has.")
         middle = at + _EVENT.size + header
         return EventFrame(
             incarnation.hex(),
@@ -186,7 +190,7 @@ def _decoded(held: bytearray, at: int, end: int) -> Frame:
 
 def _status(document: dict[str, Any]) -> PeerStatus:
     return PeerStatus(
-        node_id=_text(document["node_id"]),
+        node_id=_name(document["node_id"]),
         run=_text(document["run"]),
         salt=_text(document["salt"]),
         now=_number(document["now"]),
@@ -205,7 +209,15 @@ def _text(value: object, longest: int = 300) -> str:
     return value
 
 
+def _name(value: object) -> str:
+    """The name of a node."""
+    name = _text(value)
+    if not is_node_id(name):
+        raise TypeError
+    return name
+
+
 def _number(value: object) -> int:
-    if type(value) is not int or not 0 <= value < 2**63:
+    if type(value) is not int or not 0 <= value <= MAX_NUMBER:
         raise TypeError
     return value
