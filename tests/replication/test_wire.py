@@ -130,9 +130,6 @@ DOCUMENT = orjson.loads(status_frame(STATUS)[5:])
         ("position", "A"),
         ("position", "no position"),
         ("state", ["00"]),
-        ("node_id", ""),
-        ("node_id", "n" * 65),
-        ("node_id", "node 1"),
         ("run", "<b>run</b>"),
     ],
 )
