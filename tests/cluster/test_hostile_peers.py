@@ -227,7 +227,7 @@ class Mended:
     is_sound: threading.Event = field(default_factory=threading.Event)
 
     async def __call__(self, stream: Stream) -> None:
-        changes = {} if self.is_sound.is_set() else {"stamp": YEAR_9999}
+        changes: dict[str, Any] = {} if self.is_sound.is_set() else {"stamp": YEAR_9999}
         event = Forger(self.origin).next(**changes)
         await stream.begin(position=standing_at(event), head=1)
         await stream.send(event.frame())
