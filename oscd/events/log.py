@@ -191,8 +191,8 @@ class Writing(Reading[StoreOut], Protocol[StoreOut]):
     def fence(self, node_id: str, run: str, members: Collection[str] = ()) -> None:
         """Note the latest run of another node: what an older one still has on its way is not taken any more.
 
-        Where `oscd.events.runs.MAX_RUNS` nodes are known, one is forgotten: that which was noted longest ago, of those
-        that have no event here and are no member.
+        Where `oscd.events.runs.MAX_RUNS` nodes are known, one is forgotten: that which was noted longest ago of
+        those that have no event here and are no member.
 
         Args:
             members: Node ids of the cluster, as far as they are known.
