@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import re
 import ssl
+import time
 from pathlib import Path
 
 import httpx
 import orjson
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
+from compose.dashboard import dashboard, metrics_of, queries
+from compose.drawing import dashboard_svg
+from compose.picture import values_of
 from compose.shipped import FOLDER, NODES
 from compose.stack import Stack
 from tests.compose.rolling import ENVIRONMENT, Load
@@ -109,6 +114,43 @@ def test_prometheus_has_every_node_and_every_rule(stack: Stack) -> None:
 
     assert loaded().keys() == shipped
     wait_until(lambda: set(loaded().values()) == {"ok"}, PATIENCE, what="rules that were evaluated")
+
+
+def test_every_metric_of_a_panel_or_rule_is_shown_by_a_node(stack: Stack, caller: Caller) -> None:
+    """Each name is on `/metrics` of a node of the cluster, and each query of the dashboard finds something."""
+    with caller.client() as client:
+        client.post("/configs", json={"key": "counted", "environment": "metrics", "value": 1})
+        client.get("/configs/absent?environment=metrics")
+    rules = yaml.safe_load((FOLDER / "prometheus" / "rules.yaml").read_text())["groups"]
+    asked = [(expression, True) for _, expression, _ in queries(dashboard(), "10s")]
+    asked += [(rule["expr"], False) for group in rules for rule in group["rules"]]
+    named = set().union(*(metrics_of(expression) for expression, _ in asked))
+    assert len(named) > 15
+    text = httpx.get(f"{stack.url('node-1')}/metrics", verify=stack.trust, trust_env=False).text
+    there = {s.name for family in text_string_to_metric_families(text) for s in family.samples}
+    assert named <= there, named - there
+    uses = set(re.findall(r'osc_certificate_expiry_timestamp_seconds\{use="(\w+)"\}', text))
+    assert uses == {"serving", "peers"}
+    for expression, finds in asked:
+        wait_until(
+            lambda: stack.ask_prometheus("query", query=expression)["result"] or not finds,  # noqa: B023
+            what=expression,
+        )
+
+
+def test_the_picture_is_drawn_from_what_prometheus_has(stack: Stack) -> None:
+    """As it is for the documentation: lines under the names of compose.yaml, and no port of this machine."""
+    document, begin = dashboard(), time.time() - 30
+
+    def drawn() -> str | None:
+        values = values_of(stack, document, begin, time.time())
+        known = any(line.points for lines in values.values() for line in lines)
+        return dashboard_svg(document, values, begin, time.time()) if known else None
+
+    svg = wait_until(drawn, what="a picture with a line in it")
+    assert "<polyline" in svg
+    assert "node-1 worker 0" in svg
+    assert "127.0.0.1" not in svg
 
 
 def test_a_rolling_restart_costs_nobody_anything(stack: Stack, caller: Caller) -> None:
