@@ -5,8 +5,11 @@ The files are those that are shipped; only names, ports and paths are others (`c
 
 from __future__ import annotations
 
+import os
 import re
 import ssl
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -151,6 +154,28 @@ def test_the_picture_is_drawn_from_what_prometheus_has(stack: Stack) -> None:
     assert "<polyline" in svg
     assert "node-1 worker 0" in svg
     assert "127.0.0.1" not in svg
+
+
+def test_what_the_page_says_can_be_pasted(stack: Stack, trial: Path) -> None:
+    """The commands of compose/README.md for the first minutes, with the port and the directory of this test."""
+    (pasted,) = [
+        block
+        for block in re.findall(r"```sh\n(.*?)```", (FOLDER / "README.md").read_text(), re.DOTALL)
+        if "oscd set" in block
+    ]
+    assert "docker" not in pasted
+    script = pasted.replace("https://localhost:8443", f"https://localhost:{stack.ports['nginx']}")
+    done = subprocess.run(
+        ["bash", "-euxc", script.replace("compose/secrets", str(trial))],
+        env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(trial)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for shown in ("hello", "of 3 nodes healthy", '{"status":"healthy","node_id":"node-'):
+        assert shown in done.stdout
 
 
 def test_a_rolling_restart_costs_nobody_anything(stack: Stack, caller: Caller) -> None:
