@@ -33,11 +33,12 @@ _PROGRAM: Final = Path(__file__).with_name("settable_clock.py")
 _LOOKS: Final = ("oscd cluster ", "oscd get ", "oscd history ", "curl ")
 """Commands that change nothing: whoever types them looks again until what they wait for is there."""
 
-_MAY_END_WITH_1: Final = ("oscd cluster status", "oscd verify")
+_MAY_END_WITH_1: Final = ("oscd cluster status", "oscd verify", "oscd doctor")
 """Commands whose exit status tells what they have found."""
 
 _STAND_INS: Final = """
 scp() { cp -- "$@" && sed -i "s#$MACHINES/node[0-9]/#$ROOT/#g" "$ROOT/etc/oscd/oscd.env"; }
+chown() { [ "$1 $2" = "-R oscd:" ]; }
 journalctl() {
     local lines=+1
     while [ $# -gt 0 ]; do [ "$1" = -n ] && lines=$2; shift; done
@@ -115,12 +116,10 @@ class Machine:
             is_well = status == 0 or (status == 1 and step.command.startswith(_MAY_END_WITH_1))
             return is_well and is_shown(last, shown)
 
-        import time;t0=time.time()
         try:
             wait_until(as_shown, PATIENCE if again else 0.0)
         except AssertionError as error:
             raise AssertionError(f"{self.name}$ {step.command}\n{last}") from error
-        print(f"{time.time()-t0:6.2f} {self.name}$ {step.command}")
 
     def systemctl(self, verb: str) -> tuple[int, str]:
         """Do to the node what systemd does to the service `oscd`."""
@@ -174,7 +173,9 @@ class Machine:
             "MACHINES": str(self.root.parent),
             "ROOT": str(self.root),
         }
-        script = f"{_STAND_INS}\n{self.here(block('sh', 'export OSC_URL='))}\n{self._more}\n{self.here(command)}"
+        script = (
+            f"{_STAND_INS}\n{self.here(block('sh', 'export OSC_URL='))}\n{self._more}\n{self.here(command)}"
+        )
         done = subprocess.run(
             ["bash", "-c", script],
             env=kept | known,
@@ -221,9 +222,7 @@ class Machines:
             ways = {there: f"127.0.0.1:{self.links[name, there].port}" for there in names if there != name}
             known = {f"{there}:9000": address for there, address in (ways | {name: own}).items()}
             settings = {"OSC_CLUSTER_SYNC_INTERVAL": "1"}
-            machine = Machine(
-                name, directory / name, port, known | {"127.0.0.1:9000": own}, settings
-            )
+            machine = Machine(name, directory / name, port, known | {"127.0.0.1:9000": own}, settings)
             self.by_name[name] = machine
         for name in self._clustered:
             machine = self.by_name[name]
@@ -261,11 +260,11 @@ class Machines:
 
     def put(self, name: str, key: str, value: object) -> None:
         """Write an entry on a machine's node."""
+        path = f"/configs/{key}?environment=production"
         with self.client(name) as client:
-            client.put(
-                f"/configs/{key}?environment=production", headers={"If-None-Match": "*"}, json={"value": value}
-            )
-            answer = client.put(f"/configs/{key}?environment=production", json={"value": value})
+            answer = client.put(path, headers={"If-None-Match": "*"}, json={"value": value})
+            if answer.status_code == 412:
+                answer = client.put(path, json={"value": value})
             assert answer.is_success, answer.text
 
     def await_well(self) -> None:
@@ -276,7 +275,10 @@ class Machines:
     def _is_well(self, name: str) -> bool:
         try:
             with self.client(name) as client:
-                status, held = client.get("/cluster/status").json(), client.get("/cluster/distribution").json()
+                status, held = (
+                    client.get("/cluster/status").json(),
+                    client.get("/cluster/distribution").json(),
+                )
         except httpx.TransportError:
             return False
         count = len(self._clustered)

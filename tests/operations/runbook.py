@@ -44,7 +44,9 @@ def sections() -> dict[str, list[Session]]:
     """The sessions of each section that has any, in the order of the page."""
     parts = re.split(r"^## (.*)\n", PAGE.read_text(), flags=re.MULTILINE)[1:]
     found = {
-        title: [_session(one) for one in re.findall(r"^```console\n(.*?)^```", text, re.DOTALL | re.MULTILINE)]
+        title: [
+            _session(one) for one in re.findall(r"^```console\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+        ]
         for title, text in zip(parts[::2], parts[1::2], strict=True)
     }
     return {title: sessions for title, sessions in found.items() if sessions}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,6 +16,13 @@ from tests.operations.conftest import section
 from tests.operations.machines import Machines
 from tests.operations.test_ordinary_days import await_value, running, value_of
 from tests.support.small_disk import small_disk
+from tests.support.waiting import wait_until
+
+
+def test_the_first_look(cluster: Machines) -> None:
+    """On a node that is well it finds nothing."""
+    (session,) = section("First of all")
+    cluster.type(session)
 
 
 def test_a_node_that_was_killed(cluster: Machines) -> None:
@@ -115,6 +124,7 @@ def test_a_table_that_somebody_changed(cluster: Machines) -> None:
 
 def test_two_clusters_that_meet(cluster: Machines) -> None:
     """Both refuse each other; the one that gives way brings its entries along under the other salt."""
+    cluster.put("node1", "app/of-the-one", "kept too")
     node = cluster["node3"]
     node.systemctl("stop")
     shutil.rmtree(node.data)
@@ -167,6 +177,15 @@ def test_a_log_that_somebody_moved(cluster: Machines) -> None:
     (session,) = section("Log not writable")
     cluster.type(session)
     cluster.put("node1", "app/put-back", 1)
+
+
+def test_a_worker_that_was_killed(cluster: Machines) -> None:
+    """The node replaces it, and its log says how it ended."""
+    (worker,) = running(cluster, "node1").worker_pids()
+    os.kill(worker, signal.SIGKILL)
+    (session,) = section("Workers that crash")
+    wait_until(lambda: running(cluster, "node1").worker_pids() not in ([], [worker]), what="another worker")
+    cluster.type(session)
 
 
 def test_server_errors(cluster: Machines) -> None:
