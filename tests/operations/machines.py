@@ -12,17 +12,19 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import permutations
 from pathlib import Path
 from typing import Final
 
 import httpx
 
-from tests.operations.runbook import Session, Step, block, is_shown
+from tests.operations.runbook import block
 from tests.support.links import Link, Links
 from tests.support.node import NO_TLS, RunningNode, key_headers
 from tests.support.ports import lasting_ports
+from tests.support.sessions import Session, Step, is_shown
 from tests.support.waiting import PATIENCE, wait_until
 
 API_KEY: Final = "an-api-key-of-the-cluster"
@@ -60,7 +62,7 @@ class Machine:
     """
 
     def __init__(
-        self, name: str, root: Path, port: int, names: Mapping[str, str], settings: Mapping[str, str]
+        self, name: str, root: Path, port: int, names: Mapping[str, str], settings: dict[str, str]
     ) -> None:
         self.name = name
         self.root = root
@@ -162,8 +164,12 @@ class Machine:
         if found := re.fullmatch(r"systemctl (\w+) oscd", command):
             return lambda: self.systemctl(found[1])
         if command == "timedatectl set-ntp true":
-            return lambda: (self.clock.unlink() or 0, "")
+            return self._set_clock
         return None
+
+    def _set_clock(self) -> tuple[int, str]:
+        self.clock.unlink()
+        return 0, ""
 
     def _shell(self, command: str) -> tuple[int, str]:
         """Run a command as the page says: in the directory of the node, in a shell that knows its settings."""
@@ -266,6 +272,36 @@ class Machines:
             if answer.status_code == 412:
                 answer = client.put(path, json={"value": value})
             assert answer.is_success, answer.text
+
+    def value_of(self, name: str, key: str) -> object:
+        """What a machine's node answers for an entry; None where it has none."""
+        with self.client(name) as client:
+            answer = client.get(f"/configs/{key}?environment=production")
+        return answer.json()["value"] if answer.is_success else None
+
+    def await_value(self, name: str, key: str, value: object) -> None:
+        """Wait until a machine's node has an entry so."""
+        wait_until(lambda: self.value_of(name, key) == value, what=f"{key} on {name}")
+
+    def node(self, name: str) -> RunningNode:
+        """The node of a machine, which has been started."""
+        node = self.by_name[name].node
+        assert node is not None
+        return node
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[None]:
+        """Have a machine's node out of its cluster while the block runs, and in it again afterwards."""
+        machine = self.by_name[name]
+        settings = (machine.root / "etc/oscd/oscd.env").read_text().rstrip("\n")
+        machine.write("etc/oscd/oscd.env", settings.replace("ENABLED=true", "ENABLED=false"))
+        machine.systemctl("start")
+        try:
+            yield
+        finally:
+            machine.systemctl("stop")
+            machine.write("etc/oscd/oscd.env", settings)
+            machine.systemctl("start")
 
     def await_well(self) -> None:
         """Wait until every node of the cluster says that all of them are well and equal."""
