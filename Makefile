@@ -15,7 +15,7 @@ PYTHONS := $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11 pyt
 SUPPORTED := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
 # Programs that tests start; each is the name of its Debian package too.
-DEBIAN_TEST_PACKAGES := strace prometheus chromium nginx
+DEBIAN_TEST_PACKAGES := strace prometheus chromium nginx docker-compose
 
 PYTEST_ARGS ?=
 BENCH_ARGS ?=

@@ -121,6 +121,9 @@ class Reading(Protocol[StoreOut]):
     def runs(self) -> Mapping[str, str]:
         """By node id, the latest run of other nodes that this log has noted (`Writing.fence`)."""
 
+    def writes_held(self) -> str | None:
+        """Why every append is refused now (`Writing.hold_writes`); None where none is for that reason."""
+
     def cut_at_head(self) -> Cut:
         """What covers every event of this log."""
 
@@ -153,7 +156,8 @@ class Writing(Reading[StoreOut], Protocol[StoreOut]):
         the log's standing is `begins`, a new incarnation is begun first.
 
         Raises:
-            Unavailable: Writes are held, or the log's standing is `asking` (invariant 9).
+            Unavailable: Writes are held, the log's standing is `asking` (invariant 9), or this would be the first
+                event of an origin that is one too many for other nodes (`oscd.events.origins`).
         """
 
     def append_many(self, drafts: Iterable[Draft], count: int) -> None:

@@ -116,6 +116,7 @@ class Counters:
         self._sealed = values_handled.labels("encrypt")
         self._opened = values_handled.labels("decrypt")
         self._derived = self._counter("osc_key_derivations", "User keys stretched")
+        self._starts = self._counter("osc_worker_starts", "Starts of a worker", ("worker",))
         self._appended = self._counter("osc_log_events_appended", "Events appended to the log")
         self._commit_seconds = self._histogram(
             "osc_log_commit_duration_seconds", "Duration of commits that appended events", _COMMIT_SECONDS
@@ -147,6 +148,10 @@ class Counters:
         self._by_request: dict[tuple[str, str, int, str | None], tuple[Callable[[], None], ...]] = {}
         self._by_route: dict[tuple[str, str], Callable[[float], None]] = {}
         self._show_zeros()
+
+    def started(self, index: int) -> None:
+        """The worker of that index was started; what takes its place after a crash has the same index."""
+        self._starts.labels(str(index)).inc()
 
     def request(self, method: str, route: str, status: int, seconds: float | None, error: str | None) -> None:
         """Count one answer.

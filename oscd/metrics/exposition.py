@@ -23,6 +23,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from oscd.errors import OscdError, Unavailable
 from oscd.metrics.cluster import cluster_gauges
 from oscd.metrics.counters import Counters
+from oscd.metrics.health import Health, health_gauges
 from oscd.node import Extent
 from oscd.replication.report import ClusterReport
 
@@ -44,12 +45,14 @@ class Sources:
         subscriptions: Streams open on the whole node.
         version: oscd's.
         cluster: What is known of the peers; None where clustering is off.
+        health: How the node itself is; bounds its own waits.
     """
 
     extent: Callable[[], Awaitable[Extent]]
     subscriptions: Callable[[], int]
     version: str
     cluster: Callable[[], Awaitable[ClusterReport]] | None = None
+    health: Callable[[], Awaitable[Health]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +135,19 @@ class Exposition:
             self._due = time.monotonic() + self._seconds_between
             self._begun += 1
             self._last = None
-            extent, subscriptions = await self._extent(), self._sources.subscriptions()
-            report = None if self._sources.cluster is None else await self._sources.cluster()
+            now = await self._now()
             try:
-                self._last = await asyncio.to_thread(self._read, extent, subscriptions, report)
+                self._last = await asyncio.to_thread(self._read, now)
             except OSError:
                 raise Unavailable("The counters cannot be read.") from None
             return self._last
+
+    async def _now(self) -> _Now:
+        cluster, health = self._sources.cluster, self._sources.health
+        # Side by side, as each of the two waits for the log where that is in trouble.
+        extent, well = await asyncio.gather(self._extent(), _unknown() if health is None else health())
+        report = None if cluster is None else await cluster()
+        return _Now(extent, self._sources.subscriptions(), report, well)
 
     async def _extent(self) -> Extent | None:
         """What the log holds; None where it does not say, as that must not hide what is known without it."""
@@ -147,21 +156,31 @@ class Exposition:
                 return await self._sources.extent()
         return None
 
-    def _read(self, extent: Extent | None, subscriptions: int, report: ClusterReport | None) -> _Reading:
+    def _read(self, now: _Now) -> _Reading:
         """Runs on a thread.
 
         Raises:
             OSError: The files of the workers cannot be read.
         """
         counted = self._counters.registry.collect() if self._directory is None else _merged(self._directory)
-        asked = _asked(extent, subscriptions, self._sources.version)
-        families = _Families(
-            sorted(
-                (*map(_without_ages, counted), *asked, *cluster_gauges(report)),
-                key=lambda family: family.name,
-            )
-        )
+        asked = _asked(now.extent, now.subscriptions, self._sources.version)
+        gauges = (*asked, *cluster_gauges(now.report), *health_gauges(now.health))
+        families = _Families(sorted((*map(_without_ages, counted), *gauges), key=lambda family: family.name))
         return _Reading(generate_latest(families), _totals(families.collect()))
+
+
+async def _unknown() -> Health:
+    return Health()
+
+
+@dataclass(frozen=True, slots=True)
+class _Now:
+    """What is so at the time of a reading, as opposed to what was counted."""
+
+    extent: Extent | None
+    subscriptions: int
+    report: ClusterReport | None
+    health: Health
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,23 +1,25 @@
 """Owns requests to one peer over HTTP, and their bounds in time and bytes.
 
 Redirects are not followed: the cluster key would go to whoever is named. Proxy variables are not read: nobody who set
-one for the web meant this cluster. Must not know what a stream holds, nor try again by itself.
+one for the web meant this cluster. Cookies are not kept: a peer has no say in what it is sent. Must not know what a
+stream holds, nor try again by itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final
 
 import httpx
 
 from oscd import __version__
-from oscd.replication.peers import Peer
-from oscd.replication.trouble import PeerTrouble, refusal, trouble_of
+from oscd.replication.peers import Peer, holds_key
+from oscd.replication.trouble import NO_ANSWER, PeerTrouble, refusal, shown, trouble_of
 
 CONNECT_SECONDS: Final = 2.0
 SILENCE_SECONDS: Final = 3.0
@@ -70,6 +72,8 @@ class Calls:
     Args:
         tls: Verifies the peer, and shows this node to it; not used over plain HTTP.
         key: The cluster key, asked anew for each request, as it may be rotated.
+        secrets: Every key of this node, asked anew likewise; words of the peer that hold one of them are not shown.
+            None where that is the cluster key alone.
         silence_seconds: Other than the usual silence, for tests.
     """
 
@@ -79,10 +83,12 @@ class Calls:
         tls: ssl.SSLContext,
         key: Callable[[], bytes],
         *,
+        secrets: Callable[[], Collection[bytes]] | None = None,
         silence_seconds: float = SILENCE_SECONDS,
     ) -> None:
         self.peer = peer
         self._key = key
+        self._secrets = secrets or (lambda: (key(),))
         self._http = httpx.AsyncClient(
             base_url=peer.url,
             headers={"User-Agent": f"oscd/{__version__}", "Accept-Encoding": "identity"},
@@ -91,11 +97,20 @@ class Calls:
             verify=tls,
             trust_env=False,
             follow_redirects=False,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
         )
 
     async def close(self) -> None:
         """Close every connection."""
         await self._http.aclose()
+
+    def words(self, text: str) -> str:
+        """What the peer says, fit to be shown to a person; empty where it holds a key of this node."""
+        return shown(text, self._secrets())
+
+    def holds_key(self, name: str) -> bool:
+        """Whether a name that the peer gives itself holds a key of this node, so that it must not be shown."""
+        return holds_key(name, self._secrets())
 
     async def ask(self, path: str) -> Answer:
         """Ask and take the whole answer.
@@ -127,20 +142,29 @@ class Calls:
 
     async def _send(self, path: str, query: Mapping[str, str]) -> httpx.Response:
         """Send a request and take the head of an answer that is not a refusal."""
-        key = self._key()
-        request = self._http.build_request("GET", path, params=dict(query), headers={b"X-API-Key": key})
+        headers = {b"X-API-Key": self._key()}
+        request = self._http.build_request("GET", path, params=dict(query), headers=headers)
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 response = await self._http.send(request, stream=True)
         except TimeoutError:
             trouble = PeerTrouble(f"no answer within {ANSWER_SECONDS:g} s")
         except httpx.HTTPError as error:
-            trouble = trouble_of(error, "no answer")
+            trouble = trouble_of(error, NO_ANSWER)
         else:
             if response.is_success:
                 return response
-            trouble = await _refusal_of(response, key)
+            trouble = await self._refusal_of(response)
         raise trouble
+
+    async def _refusal_of(self, response: httpx.Response) -> PeerTrouble:
+        try:
+            content = await _whole(response)
+        except PeerTrouble:
+            content = b""
+        finally:
+            await response.aclose()
+        return refusal(response.status_code, content, self._secrets())
 
 
 async def _whole(response: httpx.Response) -> bytes:
@@ -167,16 +191,6 @@ async def _whole(response: httpx.Response) -> bytes:
             f"its answer is larger than {MAX_ANSWER_BYTES >> 10} KiB: is it a node?", lasts=True
         )
     raise trouble
-
-
-async def _refusal_of(response: httpx.Response, key: bytes) -> PeerTrouble:
-    try:
-        content = await _whole(response)
-    except PeerTrouble:
-        content = b""
-    finally:
-        await response.aclose()
-    return refusal(response.status_code, content, key)
 
 
 def _require_type(response: httpx.Response, content_type: str) -> None:

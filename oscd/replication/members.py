@@ -14,7 +14,7 @@ from typing import Final
 
 from oscd.events.log import MicrosecondClock
 from oscd.replication.report import ClusterReport, PeerReport, read_report
-from oscd.times import microseconds_now
+from oscd.times import is_recent, microseconds_now
 
 FRESH_MICROSECONDS: Final = 200_000
 """For so long one look at the report serves all who ask this worker."""
@@ -52,14 +52,18 @@ class Members:
             if self._looked_at is None or not 0 <= now - self._looked_at < FRESH_MICROSECONDS:
                 self._found = await asyncio.to_thread(read_report, self._path)
                 self._looked_at = now
-        return believed(self._found, self._configured, now)
+        # Not as of before the look, which may have waited: what was written meanwhile would be ahead of it.
+        return believed(self._found, self._configured, self._clock())
 
 
 def believed(report: ClusterReport | None, configured: Sequence[str], now: int) -> ClusterReport:
-    """What a report says to a reader of `now`; of one that is none, or old, no peer is known to be well."""
+    """What a report says to a reader of `now`.
+
+    Of one that is none, or old, or from before the clock was set back, no peer is known to be well.
+    """
     if report is None:
         return ClusterReport(now, (NO_STEWARD,), tuple(PeerReport(peer) for peer in configured))
-    if now - report.written_at <= SILENT_MICROSECONDS:
+    if is_recent(report.written_at, now, SILENT_MICROSECONDS):
         return report
     peers = tuple(replace(peer, is_healthy=False) for peer in report.peers)
     return replace(report, not_ready=(*report.not_ready, NO_STEWARD), peers=peers)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -155,6 +156,6 @@ class Sight:
         return list({one.origin.incarnation: one for one in (*self.held, *forks)}.values())
 
 
-def is_fork_of(own: Origin, seen: Look) -> bool:
+def is_fork_of(own: Origin, held: Iterable[Held]) -> bool:
     """Whether a peer has another event of this node under a number that it has used: it was put back and went on."""
-    return any(held.origin == own and held.reason == verify.fork(held.seq) for held in seen.forks)
+    return any(one.origin == own and one.reason == verify.fork(one.seq) for one in held)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from oscd.events.event import Origin
+from oscd.events.event import Event, Origin
 from oscd.events.foreign import Foreign, OriginTip
 from oscd.events.log import Writing
 from oscd.events.standing import Own, Standing
@@ -43,11 +43,16 @@ class Sender:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """An origin of which nothing more is taken from a stream, from an event on."""
+    """An origin of which nothing more is taken from a stream, from an event on.
+
+    Attributes:
+        passes: Whether time alone may cure the reason.
+    """
 
     origin: Origin
     seq: int
     reason: str
+    passes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +101,13 @@ def take(writing: Writing[Any], batch: Batch, terms: Terms, sender: Sender) -> T
     return Taken(writing.ingest(new) if new else 0, tuple(taking.held.values()))
 
 
-def held_in(batch: Batch, reason: str) -> Held:
+def held_in(batch: Batch, held: OriginHeld) -> Held:
     """The origin of a large write that was not taken."""
-    first = next(iter(batch.candidates())).event
-    return Held(first.origin, first.seq, reason)
+    return _held(next(iter(batch.candidates())).event, held)
+
+
+def _held(first: Event, held: OriginHeld) -> Held:
+    return Held(first.origin, first.seq, str(held), passes=held.passes)
 
 
 @dataclass(slots=True)
@@ -120,7 +128,7 @@ class _Taking:
         try:
             return list(self.write(write))
         except OriginHeld as held:
-            self.held[first.origin.incarnation] = Held(first.origin, first.seq, str(held))
+            self.held[first.origin.incarnation] = _held(first, held)
             return []
 
     def write(self, write: Iterable[Candidate]) -> Iterator[Foreign]:

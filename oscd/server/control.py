@@ -3,9 +3,9 @@
 Owns: signals and the event loop of a worker process, and what goes over the channel. Must not: know what
 the worker serves.
 
-The channel is a socket pair. Towards the supervisor goes one byte `READY`, once, and `BEAT` each second
-*from the event loop*, so a blocked loop falls silent. Nothing comes back: its end means that the supervisor
-is gone.
+The channel is a socket pair. Towards the supervisor goes one byte `READY`, once, `BEAT` each second *from the event
+loop*, so a blocked loop falls silent, and `RELOADED` after each SIGHUP. Nothing comes back: its end means that the
+supervisor is gone.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from oscd.server.resolver import Resolver
+
 READY: Final = b"r"
 BEAT: Final = b"b"
+RELOADED: Final = b"l"
 
 BEAT_SECONDS: Final = 1.0
 
@@ -37,11 +40,13 @@ class WorkerControl:
     Attributes:
         shutdown: Set by SIGTERM, and when the supervisor is gone.
         on_hangup: Called on the event loop for each SIGHUP.
+        on_beat: Called on the event loop with each beat.
     """
 
     def __init__(self, channel: socket.socket) -> None:
         self.shutdown = asyncio.Event()
         self.on_hangup: Callable[[], None] = _ignore
+        self.on_beat: Callable[[], None] = _ignore
         self._channel = channel
         self._beat: asyncio.TimerHandle | None = None
 
@@ -51,7 +56,7 @@ class WorkerControl:
         # A terminal sends SIGINT to the whole group; only the supervisor decides what it means.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         loop.add_signal_handler(signal.SIGTERM, self.shutdown.set)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self.on_hangup())
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, CONTROL_SIGNALS)
         loop.add_reader(self._channel.fileno(), self._hear)
         self._beat_on(loop)
@@ -68,8 +73,15 @@ class WorkerControl:
             asyncio.get_running_loop().remove_reader(self._channel.fileno())
             self._channel.close()
 
+    def _hang_up(self) -> None:
+        try:
+            self.on_hangup()
+        finally:
+            self._tell(RELOADED)
+
     def _beat_on(self, loop: asyncio.AbstractEventLoop) -> None:
         self._tell(BEAT)
+        self.on_beat()
         self._beat = loop.call_later(BEAT_SECONDS, self._beat_on, loop)
 
     def _tell(self, what: bytes) -> None:
@@ -109,7 +121,7 @@ def run_worker(main: Callable[[WorkerControl], Awaitable[None]], channel: socket
     Raises:
         Exception: What `main` raises; the process then ends with status 1 and is replaced.
     """
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
         runner.run(_controlled(main, channel))
 
 
@@ -122,13 +134,20 @@ async def _controlled(main: Callable[[WorkerControl], Awaitable[None]], channel:
         control.close()
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+def _new_loop() -> asyncio.AbstractEventLoop:
+    loop = _fastest_loop()
+    # Its own is waited for at the end of the process, however long the system's resolver hangs.
+    loop.getaddrinfo = Resolver(loop).getaddrinfo  # type: ignore[method-assign]
+    return loop
+
+
+def _fastest_loop() -> asyncio.AbstractEventLoop:
     try:
         import uvloop
     except ImportError:
-        return asyncio.new_event_loop
-    return uvloop.new_event_loop
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 def _ignore() -> None:
-    """What SIGHUP does until somebody wants it."""
+    """What SIGHUP and a beat do until somebody wants them."""

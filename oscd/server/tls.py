@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from oscd.errors import StartRefused
 from oscd.server.settings import Settings
+from oscd.server.validity import served_validity, shown_validity
 
 _CERTIFICATE: Final = "OSC_SSL_CERTFILE"
 _KEY: Final = "OSC_SSL_KEYFILE"
@@ -28,12 +29,6 @@ _MISMATCHES: Final = frozenset({"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_
 
 _TOO_WEAK: Final = frozenset({"EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK"})
 """How it says that a certificate is below its security level."""
-
-_NO_CHECK_TIME: Final = ssl.VerifyFlags(0x200000)
-"""X509_V_FLAG_NO_CHECK_TIME of OpenSSL's x509_vfy.h, which `ssl` has no name for."""
-
-_MOST_ROUNDS: Final = 8
-"""A handshake in memory is over after two; one that goes on for longer is not worth a warning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +99,7 @@ def validity_warning(context: ssl.SSLContext, certificate: Path, now: datetime) 
         context: From `tls_context`.
         certificate: The file it was made from.
     """
-    validity = _validity(context, certificate)
+    validity = served_validity(context, certificate)
     if validity is None:
         return None
     begins, ends = validity
@@ -113,6 +108,28 @@ def validity_warning(context: ssl.SSLContext, certificate: Path, now: datetime) 
     if now > ends:
         return f"{_CERTIFICATE}={str(certificate)!r}: the certificate expired at {ends:%FT%TZ}"
     return None
+
+
+def certificate_ends(settings: Settings) -> dict[str, datetime]:
+    """When the certificates of this node end, by use: `serving`, and `peers` for the one that is shown to them.
+
+    Without what is not set, or is refused by OpenSSL for other reasons than its time.
+
+    Raises:
+        StartRefused: As `tls_context`.
+    """
+    ends: dict[str, datetime] = {}
+    context = tls_context(settings)
+    if context is not None and (served := served_validity(context, settings.ssl_certfile)) is not None:
+        ends["serving"] = served[1]
+    shown = _shown_to_peers(settings) if settings.cluster_enabled else None
+    if shown is not None:
+        client, server = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        for either in (client, server):
+            _load_key(either, shown)
+        if (validity := shown_validity(client, server, shown.certificate)) is not None:
+            ends["peers"] = validity[1]
+    return ends
 
 
 def _require_certificates(context: ssl.SSLContext, name: str, path: Path) -> None:
@@ -210,39 +227,3 @@ def _require_readable(name: str, path: Path) -> None:
             file.read(1)
     except OSError as error:
         raise StartRefused(f"{name}={str(path)!r}: {error.strerror}") from None
-
-
-def _validity(context: ssl.SSLContext, certificate: Path) -> tuple[datetime, datetime] | None:
-    """From when to when the node's own certificate counts; None where OpenSSL refuses it for other reasons.
-
-    `ssl` reads no certificate but one that a peer has shown and that it has verified. So a client that trusts the
-    file, whatever the time, is connected to the context in memory.
-    """
-    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    client.check_hostname = False
-    client.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_TIME
-    client.load_verify_locations(certificate)
-    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
-    server = context.wrap_bio(to_server, to_client, server_side=True)
-    asking = client.wrap_bio(to_client, to_server)
-    try:
-        for _ in range(_MOST_ROUNDS):
-            if _has_shaken_hands(asking):
-                break
-            _has_shaken_hands(server)
-        shown = asking.getpeercert()
-    except (ssl.SSLError, ValueError):  # ValueError: the rounds were not enough
-        return None
-    return None if shown is None else (_moment(shown["notBefore"]), _moment(shown["notAfter"]))
-
-
-def _has_shaken_hands(side: ssl.SSLObject) -> bool:
-    try:
-        side.do_handshake()
-    except ssl.SSLWantReadError:
-        return False
-    return True
-
-
-def _moment(text: object) -> datetime:
-    return datetime.fromtimestamp(ssl.cert_time_to_seconds(str(text)), UTC)

@@ -5,10 +5,8 @@ One of the two bootstraps that see every folder (the other is `cli/`). Must not 
 
 from __future__ import annotations
 
-import logging
-import os
 import socket
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -16,9 +14,8 @@ from oscd import __version__
 from oscd.api.app import EdgeRules, Parts, create_app
 from oscd.api.call import Limits as RequestLimits
 from oscd.api.cluster import Membership
-from oscd.api.guard import Guard
+from oscd.api.service import Readiness
 from oscd.backup.backups import Backups
-from oscd.errors import StartRefused
 from oscd.events import cipher
 from oscd.events.cipher import BackupKey, Cipher
 from oscd.events.derivation_slot import DerivationSlot
@@ -39,22 +36,21 @@ from oscd.projections.sqlite import SqliteProjections
 from oscd.replication.members import Members
 from oscd.replication.peers import peers_of
 from oscd.replication.source import Source
-from oscd.server.binding import is_loopback
 from oscd.server.connection import Limits as ConnectionLimits
 from oscd.server.control import WorkerControl
+from oscd.server.health import NodeHealth
+from oscd.server.keys import Keys
 from oscd.server.late_salt import LateSalt
 from oscd.server.listener import hypercorn_config, serve
 from oscd.server.logs import LogSink
-from oscd.server.settings import Settings, load_settings
+from oscd.server.settings import Settings
 from oscd.server.spec import WorkerSpec
 from oscd.server.steward import Duty, Steward
-from oscd.server.tls import peer_tls_context, tls_context
+from oscd.server.tls import certificate_ends, peer_tls_context, tls_context
 from oscd.streams.registry import Registry
 from oscd.streams.subscription import Feed
-from oscd.streams.ticket import Tickets, credential
+from oscd.streams.ticket import Tickets
 from oscd.times import microseconds_now
-
-_log = logging.getLogger("oscd.worker")
 
 REPORT = "cluster.json"
 """In the directory of the run: what the steward knows of the peers."""
@@ -74,6 +70,7 @@ async def serve_node(
     settings = spec.settings
     install(spec.runtime, index)
     counters = Counters()
+    counters.started(index)
     bell = Bell(spec.bells, index, Board(spec.runtime / "ears", settings.workers, index))
     log = _log_of(spec, counters, bell)
     salt = LateSalt(settings.salt_file_path, spec.salt, partial(log.read, noted_digest))
@@ -85,8 +82,11 @@ async def serve_node(
     feed = Feed(log, tail, settings.sse_keepalive_interval, counters.opened, spec.node_id)
     registry = _registry_of(spec, index, feed, counters, board)
     membership = _membership_of(spec, log, bell, salt)
-    keys = _Keys(spec, registry, membership.source)
+    keys = Keys(spec, index, registry, membership.source)
     control.on_hangup = keys.reload
+    health = _health_of(spec, index, log)
+    control.on_beat = health.beat
+    health.beat()  # the first one of the loop was before
     app = create_app(
         Parts(
             node=node,
@@ -95,7 +95,7 @@ async def serve_node(
             registry=registry,
             tickets=Tickets(salt),
             counters=counters,
-            exposition=_exposition_of(spec, counters, node, board, membership),
+            exposition=_exposition_of(spec, counters, node, board, membership, health),
             probe=log.probe,
             membership=membership,
         ),
@@ -145,8 +145,23 @@ def _log_of(spec: WorkerSpec, counters: Counters, bell: Bell) -> SqliteLog:
         spec.file,
         projections=SqliteProjections(),
         clock=microseconds_now,
-        room=Room(settings.min_free_bytes, settings.max_log_bytes),
+        room=_room_of(settings),
         committed=committed,
+    )
+
+
+def _room_of(settings: Settings) -> Room:
+    return Room(settings.min_free_bytes, settings.max_log_bytes)
+
+
+def _health_of(spec: WorkerSpec, index: int, log: SqliteLog) -> NodeHealth:
+    settings = spec.settings
+    # The files as this worker loads them: what it goes on to serve until it is replaced.
+    ends = {use: moment.timestamp() for use, moment in certificate_ends(settings).items()}
+    # It goes on, so that a worker which does not come back is seen to be late.
+    beats = Board(spec.runtime / "beats", settings.workers, index, goes_on=True)
+    return NodeHealth(
+        Readiness(log.probe), spec.file, _room_of(settings), beats, settings.workers, lambda: ends
     )
 
 
@@ -166,17 +181,26 @@ def _end_streams(registry: Registry, source: Source | None) -> None:
 
 
 def _exposition_of(
-    spec: WorkerSpec, counters: Counters, node: Node, streams: Board, membership: Membership
+    spec: WorkerSpec,
+    counters: Counters,
+    node: Node,
+    streams: Board,
+    membership: Membership,
+    health: NodeHealth,
 ) -> Exposition:
     members = membership.members
     sources = Sources(
-        node.extent, streams.total, __version__, cluster=None if members is None else members.report
+        node.extent,
+        streams.total,
+        __version__,
+        cluster=None if members is None else members.report,
+        health=health.look,
     )
     return Exposition(counters, sources, spec.runtime)
 
 
 def _cluster_duty(
-    spec: WorkerSpec, log: SqliteLog, salt: SaltSource, keys: _Keys, synced: Synced, counters: Counters
+    spec: WorkerSpec, log: SqliteLog, salt: SaltSource, keys: Keys, synced: Synced, counters: Counters
 ) -> Duty:
     # Here, as it takes a tenth of a second that a lone node need not wait for.
     from oscd.replication.cluster import Cluster, Mandate
@@ -189,6 +213,7 @@ def _cluster_duty(
         run=spec.run,
         peers=peers_of(settings.cluster_nodes, tls=settings.https_enabled),
         key=lambda: keys.cluster_key,
+        secrets=lambda: keys.guard.secrets,
         tls=partial(peer_tls_context, settings),
         salt=salt,
         salt_path=settings.salt_file_path,
@@ -228,7 +253,7 @@ def _registry_of(spec: WorkerSpec, index: int, feed: Feed, counters: Counters, b
     )
 
 
-def _rules_of(settings: Settings, keys: _Keys) -> EdgeRules:
+def _rules_of(settings: Settings, keys: Keys) -> EdgeRules:
     return EdgeRules(
         guard=lambda: keys.guard,
         limits=RequestLimits(
@@ -251,55 +276,6 @@ def _keyring_of(spec: WorkerSpec, counters: Counters, salt: SaltSource) -> KeyRi
 
     slot = DerivationSlot(sidecar(spec.settings.database_path, "derivation-lock"))
     return KeyRing(salt, slot=slot, derive=derive, derive_backup_key=derive_backup_key)
-
-
-class _Keys:
-    """The guard in force, and its renewal when the operator has rotated keys (SIGHUP)."""
-
-    def __init__(self, spec: WorkerSpec, registry: Registry, source: Source | None) -> None:
-        self._spec = spec
-        self._registry = registry
-        self._source = source
-        self.guard = guard_of(spec.settings)
-        # A worker that replaces another starts after keys may have been rotated.
-        self.reload()
-
-    @property
-    def cluster_key(self) -> bytes:
-        """What this node shows its peers; where clustering is on there is one."""
-        assert self.guard.cluster_key is not None
-        return self.guard.cluster_key
-
-    def reload(self) -> None:
-        """Read API keys and cluster key again; whether one is required, and all else, stays as at the start."""
-        try:
-            settings, _ = load_settings(os.environ, self._spec.directory)
-        except StartRefused as error:
-            _log.error("the API keys were not read again: %s", error)
-            return
-        if settings.api_keys or not self._spec.settings.api_key_required:
-            kept = self._spec.settings
-            self.guard = guard_of(replace(kept, api_keys=settings.api_keys, cluster_key=settings.cluster_key))
-            self._registry.revoke({credential(api_key) for api_key in self.guard.api_keys})
-            if self._source is not None and self.guard.cluster_key is not None:
-                self._source.revoke(credential(self.guard.cluster_key))
-        else:
-            _log.error("the API keys were not replaced: the settings name none now")
-
-
-def guard_of(settings: Settings) -> Guard:
-    """The edge's rules, as the settings have them.
-
-    Only a keyless node on loopback checks host names: there a web page that rebinds its own name to 127.0.0.1
-    would otherwise be let in by whoever sits before the browser.
-    """
-    keyless = not settings.api_key_required
-    return Guard(
-        api_keys=() if keyless else settings.api_keys,
-        hosts=frozenset(settings.allowed_hosts) if keyless and is_loopback(settings.host) else None,
-        origins=frozenset(settings.cors_origins),
-        cluster_key=settings.cluster_key if settings.cluster_enabled else None,
-    )
 
 
 def sidecar(database: Path, name: str) -> Path:

@@ -211,6 +211,11 @@ def test_a_killed_worker_takes_no_counts_with_it(node: RunningNode) -> None:
         for number in range(4):
             work.everything(f"after-{count}-{number}")
         require_counted(node, work)
+    samples = scrape(node)
+    starts = [samples["osc_worker_starts_total", frozenset({("worker", str(w))})] for w in range(4)]
+    assert sorted(starts) == [2, 2, 2, 3], "each was killed once, one of them twice"
+    ages = [samples["osc_worker_beat_age_seconds", frozenset({("worker", str(w))})] for w in range(4)]
+    assert max(ages) < PATIENCE
 
 
 def _replaced(node: RunningNode, victims: Sequence[int]) -> bool:

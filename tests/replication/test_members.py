@@ -43,6 +43,14 @@ def test_a_report_that_is_not_renewed_makes_nobody_healthy() -> None:
     assert old.not_ready == ("Waits.", NO_STEWARD)
 
 
+def test_a_report_from_before_the_clock_was_set_back_makes_nobody_healthy() -> None:
+    """However far back it was set: its steward may be dead, and the next report comes within a second."""
+    report = ClusterReport(3_600_000_000, (), (WELL,))
+    assert healthy_nodes(believed(report, CONFIGURED, 3_600_000_000 - 100_000)) == 2
+    set_back = believed(report, CONFIGURED, 1_000)
+    assert (healthy_nodes(set_back), set_back.not_ready) == (1, (NO_STEWARD,))
+
+
 def test_all_are_synced_only_where_each_is() -> None:
     """Counts say nothing of it: digests do, and only of nodes that can be looked at."""
     assert is_synced(ClusterReport(0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ssl
 import warnings
 from contextlib import suppress
@@ -12,7 +13,7 @@ import pytest
 
 from oscd.errors import StartRefused
 from oscd.server.settings import Settings
-from oscd.server.tls import peer_tls_context, tls_context, validity_warning
+from oscd.server.tls import certificate_ends, peer_tls_context, tls_context, validity_warning
 from tests.support.certificates import DAY, Authority
 
 SECOND = timedelta(seconds=1)
@@ -72,6 +73,24 @@ def test_a_certificate_is_warned_about_outside_its_time(settings: Settings, cont
     assert f"expired at {ends:%Y-%m-%dT%H:%M:%SZ}" in late
     for now in (began, began + DAY, ends):
         assert validity_warning(context, settings.ssl_certfile, now) is None
+
+
+def test_the_ends_of_both_certificates_are_told(tmp_path: Path, settings: Settings) -> None:
+    """Of the one that is served, expired or not, and of the one for peers, which is a client's and no server's."""
+    authority = Authority(tmp_path / "peers")
+    identity = authority.client()
+    assert certificate_ends(settings) == {"serving": BEGAN + 2 * DAY}
+    shown = dataclasses.replace(
+        settings,
+        cluster_certfile=identity.certificate,
+        cluster_keyfile=identity.keyfile,
+    )
+    assert certificate_ends(shown).keys() == {"serving"}, "nobody is shown one where clustering is off"
+    both = certificate_ends(dataclasses.replace(shown, cluster_enabled=True))
+    assert both.pop("serving") == BEGAN + 2 * DAY
+    assert abs(both.pop("peers") - datetime.now(UTC) - DAY) < timedelta(minutes=5)
+    assert both == {}
+    assert certificate_ends(Settings()) == {}
 
 
 def test_peers_are_verified_whatever_is_set(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ class RunningCluster:
         tls: What clients trust and show, where the nodes serve HTTPS.
 
     Attributes:
-        nodes: Those that were started, by number.
+        nodes: Those that were started, by number and in that order.
         ports: Where each serves, for all its lives.
         links: The way of each node to each other one.
         more_peers: Further peers of single nodes, as `OSC_CLUSTER_NODES` names them.
@@ -91,6 +91,8 @@ class RunningCluster:
         with ThreadPoolExecutor(len(chosen)) as pool:
             for started in [pool.submit(self._start, number) for number in chosen]:
                 started.result()
+        # Whichever was up first: the first of them is n0.
+        self.nodes = dict(sorted(self.nodes.items()))
 
     def give_salt(self, salt: bytes, *numbers: int) -> None:
         """Put a salt beside the empty logs of these nodes, all if none is named, before they are started."""

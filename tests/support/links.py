@@ -44,6 +44,7 @@ class Link:
         self.port = int(self._listener.getsockname()[1])
         self.refused = 0
         self.carried = 0
+        self._silent_at: int | None = None
 
     @property
     def connections(self) -> int:
@@ -57,6 +58,10 @@ class Link:
     def silence(self) -> None:
         """Let nothing pass and nothing end, as a network does that drops every packet."""
         self._do(self._passing.clear)
+
+    def silence_after(self, size: int) -> None:
+        """Let about so many bytes more pass, then be silent, in the middle of whatever that is."""
+        self._do(lambda: self._silence_after(size))
 
     def heal(self) -> None:
         """Let everything pass again; what was silenced goes on where it was, as TCP would."""
@@ -86,8 +91,12 @@ class Link:
         for writer in tuple(self._open):
             _reset(writer)
 
+    def _silence_after(self, size: int) -> None:
+        self._silent_at = self.carried + size
+
     def _heal(self) -> None:
         self._is_cut = False
+        self._silent_at = None
         self._passing.set()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -135,6 +144,8 @@ class Link:
             sink.write(data)
             await sink.drain()
             self.carried += len(data)
+            if self._silent_at is not None and self.carried >= self._silent_at:
+                self._passing.clear()
 
 
 class Links:
