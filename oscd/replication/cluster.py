@@ -36,6 +36,7 @@ from oscd.replication.salts import Salts
 from oscd.replication.ship import Identity
 from oscd.replication.states import LinkState
 from oscd.replication.stream import Home, Tally
+from oscd.replication.twins import Twins
 from oscd.replication.vigil import Vigil
 
 _log = logging.getLogger("oscd.cluster")
@@ -116,6 +117,7 @@ class _Term:
         known = {} if before is None else {peer.peer: peer for peer in before.peers}
         self._links = [Link(one.peer, changed.set, known.get(one.peer.name)) for one in calls]
         self._tasks: dict[Link, asyncio.Task[None]] = {}
+        self._twins = Twins(self._links)
         self._vigil = Vigil(log, self._links)
         self._readiness = Readiness(self._links, is_ready=before is not None and not before.not_ready)
         self._reporting = Reporting(mandate.report, self._links, self._readiness, changed, clock)
@@ -180,6 +182,7 @@ class _Term:
         while True:
             # The log says by itself what is wrong with it; the next look finds whether it still is.
             with suppress(Unavailable):
+                self._twins.look()
                 own = await asking.look()
                 self._note(own)
                 self._renew(own, begin)

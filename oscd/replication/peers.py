@@ -49,7 +49,8 @@ def peers_of(entries: Iterable[str], *, tls: bool) -> tuple[Peer, ...]:
     scheme = "https" if tls else "http"
     peers: dict[str, Peer] = {}
     for entry in entries:
-        url = entry if "://" in entry else f"{scheme}://{entry}"
+        named, separator, address = entry.partition("://")
+        url = f"{named.lower()}://{address}" if separator else f"{scheme}://{entry}"
         peers.setdefault(url.lower(), Peer(entry, url))
     return tuple(peers.values())
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import orjson
 
+from oscd.events.codec import MAX_NUMBER
 from oscd.events.event import is_node_id
 from oscd.events.foreign import Raw
 from oscd.events.position import Position, PositionUnreadable, decode_position
@@ -170,6 +171,8 @@ class Frames:
 def _decoded(held: bytearray, at: int, end: int) -> Frame:
     if held[at] == _IS_EVENT:
         _, header, body, incarnation, seq, digest = _EVENT.unpack_from(held, at)
+        if not 1 <= seq <= MAX_NUMBER:
+            raise PeerRefused("it sends an event under a number that no event has.")
         middle = at + _EVENT.size + header
         return EventFrame(
             incarnation.hex(),
@@ -214,6 +217,6 @@ def _word(value: object) -> str:
 
 
 def _number(value: object) -> int:
-    if type(value) is not int or not 0 <= value < 2**63:
+    if type(value) is not int or not 0 <= value <= MAX_NUMBER:
         raise TypeError
     return value

@@ -17,6 +17,8 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from oscd.server.resolver import Resolver
+
 _log = logging.getLogger("oscd.worker")
 
 READY: Final = b"r"
@@ -136,7 +138,7 @@ def run_worker(main: Callable[[WorkerControl], Awaitable[None]], channel: socket
     Raises:
         Exception: What `main` raises; the process then ends with status 1 and is replaced.
     """
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
         runner.run(_controlled(main, channel))
 
 
@@ -149,12 +151,19 @@ async def _controlled(main: Callable[[WorkerControl], Awaitable[None]], channel:
         control.close()
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+def _new_loop() -> asyncio.AbstractEventLoop:
+    loop = _fastest_loop()
+    # Its own is waited for at the end of the process, however long the system's resolver hangs.
+    loop.getaddrinfo = Resolver(loop).getaddrinfo  # type: ignore[method-assign]
+    return loop
+
+
+def _fastest_loop() -> asyncio.AbstractEventLoop:
     try:
         import uvloop
     except ImportError:
-        return asyncio.new_event_loop
-    return uvloop.new_event_loop
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 def _ignore() -> None:

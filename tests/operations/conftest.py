@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.operations.machines import Machines
-from tests.operations.runbook import Session, sections
+from tests.operations.runbook import sections
 from tests.support.links import Links
-
-Book = Callable[[str], list[Session]]
+from tests.support.sessions import Session
 
 CLUSTER = ("node1", "node2", "node3")
 

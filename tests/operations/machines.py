@@ -12,17 +12,19 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import permutations
 from pathlib import Path
 from typing import Final
 
 import httpx
 
-from tests.operations.runbook import Session, Step, block, is_shown
+from tests.operations.runbook import block
 from tests.support.links import Link, Links
 from tests.support.node import NO_TLS, RunningNode, key_headers
 from tests.support.ports import lasting_ports
+from tests.support.sessions import Session, Step, is_shown
 from tests.support.waiting import PATIENCE, wait_until
 
 API_KEY: Final = "an-api-key-of-the-cluster"
@@ -33,11 +35,12 @@ _PROGRAM: Final = Path(__file__).with_name("settable_clock.py")
 _LOOKS: Final = ("oscd cluster ", "oscd get ", "oscd history ", "curl ")
 """Commands that change nothing: whoever types them looks again until what they wait for is there."""
 
-_MAY_END_WITH_1: Final = ("oscd cluster status", "oscd verify")
+_MAY_END_WITH_1: Final = ("oscd cluster status", "oscd verify", "oscd doctor")
 """Commands whose exit status tells what they have found."""
 
 _STAND_INS: Final = """
 scp() { cp -- "$@" && sed -i "s#$MACHINES/node[0-9]/#$ROOT/#g" "$ROOT/etc/oscd/oscd.env"; }
+chown() { [ "$1 $2" = "-R oscd:" ]; }
 journalctl() {
     local lines=+1
     while [ $# -gt 0 ]; do [ "$1" = -n ] && lines=$2; shift; done
@@ -59,7 +62,7 @@ class Machine:
     """
 
     def __init__(
-        self, name: str, root: Path, port: int, names: Mapping[str, str], settings: Mapping[str, str]
+        self, name: str, root: Path, port: int, names: Mapping[str, str], settings: dict[str, str]
     ) -> None:
         self.name = name
         self.root = root
@@ -115,12 +118,10 @@ class Machine:
             is_well = status == 0 or (status == 1 and step.command.startswith(_MAY_END_WITH_1))
             return is_well and is_shown(last, shown)
 
-        import time;t0=time.time()
         try:
             wait_until(as_shown, PATIENCE if again else 0.0)
         except AssertionError as error:
             raise AssertionError(f"{self.name}$ {step.command}\n{last}") from error
-        print(f"{time.time()-t0:6.2f} {self.name}$ {step.command}")
 
     def systemctl(self, verb: str) -> tuple[int, str]:
         """Do to the node what systemd does to the service `oscd`."""
@@ -163,8 +164,12 @@ class Machine:
         if found := re.fullmatch(r"systemctl (\w+) oscd", command):
             return lambda: self.systemctl(found[1])
         if command == "timedatectl set-ntp true":
-            return lambda: (self.clock.unlink() or 0, "")
+            return self._set_clock
         return None
+
+    def _set_clock(self) -> tuple[int, str]:
+        self.clock.unlink()
+        return 0, ""
 
     def _shell(self, command: str) -> tuple[int, str]:
         """Run a command as the page says: in the directory of the node, in a shell that knows its settings."""
@@ -174,7 +179,9 @@ class Machine:
             "MACHINES": str(self.root.parent),
             "ROOT": str(self.root),
         }
-        script = f"{_STAND_INS}\n{self.here(block('sh', 'export OSC_URL='))}\n{self._more}\n{self.here(command)}"
+        script = (
+            f"{_STAND_INS}\n{self.here(block('sh', 'export OSC_URL='))}\n{self._more}\n{self.here(command)}"
+        )
         done = subprocess.run(
             ["bash", "-c", script],
             env=kept | known,
@@ -221,9 +228,7 @@ class Machines:
             ways = {there: f"127.0.0.1:{self.links[name, there].port}" for there in names if there != name}
             known = {f"{there}:9000": address for there, address in (ways | {name: own}).items()}
             settings = {"OSC_CLUSTER_SYNC_INTERVAL": "1"}
-            machine = Machine(
-                name, directory / name, port, known | {"127.0.0.1:9000": own}, settings
-            )
+            machine = Machine(name, directory / name, port, known | {"127.0.0.1:9000": own}, settings)
             self.by_name[name] = machine
         for name in self._clustered:
             machine = self.by_name[name]
@@ -261,12 +266,42 @@ class Machines:
 
     def put(self, name: str, key: str, value: object) -> None:
         """Write an entry on a machine's node."""
+        path = f"/configs/{key}?environment=production"
         with self.client(name) as client:
-            client.put(
-                f"/configs/{key}?environment=production", headers={"If-None-Match": "*"}, json={"value": value}
-            )
-            answer = client.put(f"/configs/{key}?environment=production", json={"value": value})
+            answer = client.put(path, headers={"If-None-Match": "*"}, json={"value": value})
+            if answer.status_code == 412:
+                answer = client.put(path, json={"value": value})
             assert answer.is_success, answer.text
+
+    def value_of(self, name: str, key: str) -> object:
+        """What a machine's node answers for an entry; None where it has none."""
+        with self.client(name) as client:
+            answer = client.get(f"/configs/{key}?environment=production")
+        return answer.json()["value"] if answer.is_success else None
+
+    def await_value(self, name: str, key: str, value: object) -> None:
+        """Wait until a machine's node has an entry so."""
+        wait_until(lambda: self.value_of(name, key) == value, what=f"{key} on {name}")
+
+    def node(self, name: str) -> RunningNode:
+        """The node of a machine, which has been started."""
+        node = self.by_name[name].node
+        assert node is not None
+        return node
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[None]:
+        """Have a machine's node out of its cluster while the block runs, and in it again afterwards."""
+        machine = self.by_name[name]
+        settings = (machine.root / "etc/oscd/oscd.env").read_text().rstrip("\n")
+        machine.write("etc/oscd/oscd.env", settings.replace("ENABLED=true", "ENABLED=false"))
+        machine.systemctl("start")
+        try:
+            yield
+        finally:
+            machine.systemctl("stop")
+            machine.write("etc/oscd/oscd.env", settings)
+            machine.systemctl("start")
 
     def await_well(self) -> None:
         """Wait until every node of the cluster says that all of them are well and equal."""
@@ -276,7 +311,10 @@ class Machines:
     def _is_well(self, name: str) -> bool:
         try:
             with self.client(name) as client:
-                status, held = client.get("/cluster/status").json(), client.get("/cluster/distribution").json()
+                status, held = (
+                    client.get("/cluster/status").json(),
+                    client.get("/cluster/distribution").json(),
+                )
         except httpx.TransportError:
             return False
         count = len(self._clustered)

@@ -1,4 +1,4 @@
-"""`oscd`, in whose processes the clock is ahead by the seconds in the file CLOCK_FILE, if there is one, at any moment.
+"""`oscd`, whose clock is at any moment ahead by the seconds in the file CLOCK_FILE, if there is one.
 
 A worker is spawned with this file as its main module, so it is patched before it loads anything of a node. Must not
 change anything else.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,17 +14,23 @@ import pytest
 
 from tests.operations.conftest import section
 from tests.operations.machines import Machines
-from tests.operations.test_ordinary_days import await_value, running, value_of
 from tests.support.small_disk import small_disk
+from tests.support.waiting import wait_until
+
+
+def test_the_first_look(cluster: Machines) -> None:
+    """On a node that is well it finds nothing."""
+    (session,) = section("First of all")
+    cluster.type(session)
 
 
 def test_a_node_that_was_killed(cluster: Machines) -> None:
     """The others say so; started again it has all."""
-    running(cluster, "node3").kill_all()
+    cluster.node("node3").kill_all()
     cluster.put("node1", "app/while-it-was-down", 1)
     (session,) = section("Node down")
     cluster.type(session)
-    await_value(cluster, "node3", "app/while-it-was-down", 1)
+    cluster.await_value("node3", "app/while-it-was-down", 1)
 
 
 def test_a_node_without_its_salt(cluster: Machines) -> None:
@@ -54,7 +62,7 @@ def test_a_partition_and_the_conflict_it_leaves(cluster: Machines) -> None:
     found, brought_back = section("Conflicts")
     cluster.type(found)
     cluster.type(brought_back)
-    await_value(cluster, "node3", "app/side", "left")
+    cluster.await_value("node3", "app/side", "left")
 
 
 def test_a_history_that_exists_twice(cluster: Machines) -> None:
@@ -66,40 +74,23 @@ def test_a_history_that_exists_twice(cluster: Machines) -> None:
     node.systemctl("start")
     cluster.await_well()
     cluster.put("node3", "app/forked", "what the others know")
-    await_value(cluster, "node1", "app/forked", "what the others know")
+    cluster.await_value("node1", "app/forked", "what the others know")
     node.systemctl("stop")
     shutil.rmtree(node.data)
     copy.rename(node.data)
-    with alone(cluster, "node3"):
+    with cluster.alone("node3"):
         cluster.put("node3", "app/forked", "what only the copy knows")
     seen, cured = section("Fork")
     cluster.type(seen)
     cluster.type(cured)
-    assert value_of(cluster, "node3", "app/forked") == "what the others know"
+    assert cluster.value_of("node3", "app/forked") == "what the others know"
     assert "what only the copy knows" in (node.root / "root/mine.json").read_text()
-
-
-class alone:  # noqa: N801 - used as a block
-    """A node that is started out of its cluster, and in it again in the end."""
-
-    def __init__(self, machines: Machines, name: str) -> None:
-        self._machine = machines[name]
-
-    def __enter__(self) -> None:
-        self._settings = (self._machine.root / "etc/oscd/oscd.env").read_text().rstrip("\n")
-        self._machine.write("etc/oscd/oscd.env", self._settings.replace("ENABLED=true", "ENABLED=false"))
-        self._machine.systemctl("start")
-
-    def __exit__(self, *_: object) -> None:
-        self._machine.systemctl("stop")
-        self._machine.write("etc/oscd/oscd.env", self._settings)
-        self._machine.systemctl("start")
 
 
 def test_a_table_that_somebody_changed(cluster: Machines) -> None:
     """`verify` tells which node it is, and `rebuild` mends it."""
     cluster.put("node1", "app/changed", 1)
-    await_value(cluster, "node3", "app/changed", 1)
+    cluster.await_value("node3", "app/changed", 1)
     node = cluster["node3"]
     node.systemctl("stop")
     with closing(sqlite3.connect(node.data / "configurations.db")) as log:
@@ -115,16 +106,17 @@ def test_a_table_that_somebody_changed(cluster: Machines) -> None:
 
 def test_two_clusters_that_meet(cluster: Machines) -> None:
     """Both refuse each other; the one that gives way brings its entries along under the other salt."""
+    cluster.put("node1", "app/of-the-one", "kept too")
     node = cluster["node3"]
     node.systemctl("stop")
     shutil.rmtree(node.data)
     node.data.mkdir()
-    with alone(cluster, "node3"):
+    with cluster.alone("node3"):
         cluster.put("node3", "app/of-the-other", "kept")
     seen, cured = section("Two salts")
     cluster.type(seen)
     cluster.type(cured)
-    await_value(cluster, "node1", "app/of-the-other", "kept")
+    cluster.await_value("node1", "app/of-the-other", "kept")
 
 
 def test_a_clock_that_is_far_ahead(cluster: Machines) -> None:
@@ -159,7 +151,7 @@ def test_a_disk_that_is_full(small: Machines) -> None:
     small.type(room)
     small.put("node1", "app/kept", 2)
     small.type(larger)
-    assert value_of(small, "node1", "app/kept") == 2
+    assert small.value_of("node1", "app/kept") == 2
 
 
 def test_a_log_that_somebody_moved(cluster: Machines) -> None:
@@ -167,6 +159,15 @@ def test_a_log_that_somebody_moved(cluster: Machines) -> None:
     (session,) = section("Log not writable")
     cluster.type(session)
     cluster.put("node1", "app/put-back", 1)
+
+
+def test_a_worker_that_was_killed(cluster: Machines) -> None:
+    """The node replaces it, and its log says how it ended."""
+    (worker,) = cluster.node("node1").worker_pids()
+    os.kill(worker, signal.SIGKILL)
+    (session,) = section("Workers that crash")
+    wait_until(lambda: cluster.node("node1").worker_pids() not in ([], [worker]), what="another worker")
+    cluster.type(session)
 
 
 def test_server_errors(cluster: Machines) -> None:

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import time
+import ssl
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.operations.conftest import CLUSTER, section
 from tests.operations.machines import API_KEY, Machines
 from tests.support.certificates import Authority
-from tests.support.node import RunningNode
 from tests.support.waiting import wait_until
-
-
-def value_of(machines: Machines, name: str, key: str) -> object:
-    """What a node answers for an entry; None where it has none."""
-    with machines.client(name) as client:
-        answer = client.get(f"/configs/{key}?environment=production")
-    return answer.json()["value"] if answer.is_success else None
 
 
 def test_a_backup_restores_what_it_was_taken_of(lone: Machines) -> None:
@@ -30,26 +22,25 @@ def test_a_backup_restores_what_it_was_taken_of(lone: Machines) -> None:
     lone.put("node1", "lost", "after")
     (restore,) = section("Restore")
     lone.type(restore)
-    assert value_of(lone, "node1", "kept") == "before"
-    assert value_of(lone, "node1", "lost") is None
+    assert lone.value_of("node1", "kept") == "before"
+    assert lone.value_of("node1", "lost") is None
     assert (node.data / "broken/configurations.db").exists()
 
 
 def test_entries_and_nodes_as_they_were(cluster: Machines) -> None:
     """A version comes back, many entries come back from an export of then, and a node of then verifies."""
-    with cluster.client("node1") as client:
-        for value in (100, 0):
-            cluster.put("node1", "app/limit", value) if value else client.put(
-                "/configs/app/limit?environment=production", json={"value": value}
-            ).raise_for_status()
+    for value in (100, 0):
+        cluster.put("node1", "app/limit", value)
     version, entries, whole = section("Point in time")
     cluster.type(version)
-    assert value_of(cluster, "node1", "app/limit") == 100
-    before = time.monotonic()
-    wait_until(lambda: time.monotonic() - before > 2, what="two seconds, which are how long ago `then` is")
+    assert cluster.value_of("node1", "app/limit") == 100
+    cluster.put("node1", "app/other", "right")
+    (export, *imports) = entries
+    cluster.type((export,))
     cluster.put("node1", "app/limit", "wrong")
-    cluster.type(entries)
-    assert value_of(cluster, "node1", "app/limit") == 100
+    cluster.type(tuple(imports))
+    assert cluster.value_of("node1", "app/limit") == 100
+    assert cluster.value_of("node1", "app/other") == "right", "an import deleted something"
     cluster.type(whole)
     assert (cluster["node1"].root / "srv/then/configurations.db").exists()
 
@@ -61,7 +52,7 @@ def test_an_upgrade_of_one_node(cluster: Machines) -> None:
     assert not cluster["node1"].is_running
     cluster.put("node2", "app/meanwhile", 1)
     cluster.type(start)
-    assert value_of(cluster, "node1", "app/meanwhile") == 1
+    assert cluster.value_of("node1", "app/meanwhile") == 1
 
 
 def test_a_node_joins_and_another_day_is_gone(cluster: Machines) -> None:
@@ -69,14 +60,14 @@ def test_a_node_joins_and_another_day_is_gone(cluster: Machines) -> None:
     cluster.put("node1", "app/old", "there")
     join, tell = section("Add a node")
     cluster.type(join)
-    assert value_of(cluster, "node4", "app/old") == "there"
+    assert cluster.value_of("node4", "app/old") == "there"
     cluster.put("node4", "app/new", "from the new one")
     cluster.type(tell)
-    wait_until(lambda: value_of(cluster, "node1", "app/new") == "from the new one", what="what it wrote")
+    wait_until(lambda: cluster.value_of("node1", "app/new") == "from the new one", what="what it wrote")
     cluster["node4"].close()
     (lose,) = section("Lose a node")
     cluster.type(lose)
-    assert value_of(cluster, "node1", "app/new") == "from the new one"
+    assert cluster.value_of("node1", "app/new") == "from the new one"
 
 
 def test_a_node_is_replaced(cluster: Machines) -> None:
@@ -85,9 +76,9 @@ def test_a_node_is_replaced(cluster: Machines) -> None:
     cluster.await_well()
     (session,) = section("Replace a node")
     cluster.type(session)
-    assert value_of(cluster, "node3", "app/own") == "of node3"
+    assert cluster.value_of("node3", "app/own") == "of node3"
     cluster.put("node3", "app/own", "again")
-    wait_until(lambda: value_of(cluster, "node1", "app/own") == "again", what="what the new one writes")
+    wait_until(lambda: cluster.value_of("node1", "app/own") == "again", what="what the new one writes")
 
 
 def test_a_node_is_renamed(cluster: Machines) -> None:
@@ -103,7 +94,7 @@ def test_a_node_is_renamed(cluster: Machines) -> None:
 
 def test_api_keys_are_rotated_while_all_serve(cluster: Machines) -> None:
     """The new key is taken before the old one is not, on every node, and no process was replaced."""
-    before = [process for name in CLUSTER for process in running(cluster, name).processes()]
+    before = [process for name in CLUSTER for process in cluster.node(name).processes()]
     also, only = section("Rotate API keys")
     cluster.type(also)
     new = (cluster["node1"].root / "root/new-api-key").read_text().strip()
@@ -114,18 +105,11 @@ def test_api_keys_are_rotated_while_all_serve(cluster: Machines) -> None:
     for name in CLUSTER:
         wait_until(lambda: status_with(cluster, name, API_KEY) == 403, what=f"{name} to refuse the old key")  # noqa: B023
         assert status_with(cluster, name, new) == 200
-    assert [process for name in CLUSTER for process in running(cluster, name).processes()] == before
+    assert [process for name in CLUSTER for process in cluster.node(name).processes()] == before
     for name in CLUSTER:
         cluster[name].write("etc/oscd/api-keys", API_KEY)
         cluster[name].systemctl("reload")
-        wait_until(lambda: status_with(cluster, name, API_KEY) == 200, what=f"{name} to take the old key again")  # noqa: B023
-
-
-def running(machines: Machines, name: str) -> RunningNode:
-    """The node of a machine, which runs."""
-    node = machines[name].node
-    assert node is not None
-    return node
+        wait_until(lambda: status_with(cluster, name, API_KEY) == 200, what=f"{name} to be as before")  # noqa: B023
 
 
 def status_with(machines: Machines, name: str, api_key: str) -> int:
@@ -145,17 +129,12 @@ def test_the_cluster_key_is_rotated_while_events_flow(cluster: Machines) -> None
         begun = end + 1
         cluster.put("node1", "app/rotated", number)
         with ThreadPoolExecutor() as pool:
-            arrive = [pool.submit(await_value, cluster, name, "app/rotated", number) for name in CLUSTER]
+            arrive = [pool.submit(cluster.await_value, name, "app/rotated", number) for name in CLUSTER]
         for one in arrive:
             one.result()
     cluster.type(session[begun:])
     keys = {(cluster[name].root / "etc/oscd/cluster-key").read_text() for name in CLUSTER}
     assert keys == {(cluster["node1"].root / "root/new-cluster-key").read_text()}
-
-
-def await_value(machines: Machines, name: str, key: str, value: object) -> None:
-    """Wait until a node has an entry so."""
-    wait_until(lambda: value_of(machines, name, key) == value, what=f"{key} on {name}")
 
 
 def test_certificates_are_rotated_while_a_node_serves(lone: Machines, tmp_path: Path) -> None:
@@ -174,16 +153,14 @@ def test_certificates_are_rotated_while_a_node_serves(lone: Machines, tmp_path: 
     node.systemctl("start")
     (look,) = section("Certificate expiry")
     lone.type(look)
-    before = running(lone, "node1").processes()
+    before = lone.node("node1").processes()
     (rotate,) = section("Rotate certificates")
     lone.type(rotate)
     served = shown_certificate(node.port)
     assert served == new.certificate.read_text()
-    assert running(lone, "node1").processes() == before
+    assert lone.node("node1").processes() == before
 
 
 def shown_certificate(port: int) -> str:
     """What a node shows a new connection."""
-    import ssl
-
     return ssl.get_server_certificate(("127.0.0.1", port))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.operations.runbook import PAGE, is_shown, sections
+from tests.operations.runbook import PAGE, sections
+from tests.support.sessions import is_shown
 
 
 def test_every_section_is_typed() -> None:
@@ -16,7 +17,7 @@ def test_every_section_is_typed() -> None:
 
 def test_every_fence_is_one_that_is_read() -> None:
     """A session in a fence of another name, or without a prompt, would be passed over."""
-    languages = re.findall(r"^```(\S*)\n", PAGE.read_text(), re.MULTILINE)[::1]
+    languages = re.findall(r"^```(\S*)\n", PAGE.read_text(), re.MULTILINE)
     opened = [name for name in languages if name]
     assert set(opened) == {"console", "ini", "sh"}
     assert sum(len(each) for each in sections().values()) == opened.count("console")

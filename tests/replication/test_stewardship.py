@@ -337,3 +337,34 @@ def _is_newer(path: Path, than: int) -> Callable[[], bool]:
         return report is not None and report.written_at > than
 
     return check
+
+
+async def test_a_report_that_cannot_be_written_is_told_seldom_and_ends_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither a full disk nor a fault of ours takes the links down; once it can be written it is."""
+    link, changed = link_to("b"), asyncio.Event()
+    path = tmp_path / "gone" / "cluster.json"
+    reporting = Reporting(path, [link], ready_by([link], Clock()), changed, microseconds_now)
+    writing = asyncio.create_task(reporting.run())
+
+    async def told(words: str) -> None:
+        await eventually(lambda: any(words in message for message in caplog.messages), what=words)
+
+    try:
+        await told("No such file")
+        link.sight.entries = 2**64
+        path.parent.mkdir()
+        changed.set()
+        await told("no JSON")
+        for _ in range(3):
+            changed.set()
+            await eventually(lambda: not changed.is_set())
+        assert read_report(path) is None
+        link.sight.entries = 1
+        changed.set()
+        await eventually(lambda: read_report(path))
+    finally:
+        writing.cancel()
+        await asyncio.wait({writing})
+    assert len(caplog.messages) == 2

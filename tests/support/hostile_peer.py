@@ -18,6 +18,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, supp
 from dataclasses import dataclass, replace
 from typing import Any
 
+import uvloop
+
 from oscd.events import codec
 from oscd.events.event import Body, Event, EventType, Origin
 from oscd.events.position import Position, mark
@@ -143,8 +145,13 @@ def hostile_peers(salt: bytes, behaviours: dict[str, Behaviour]) -> Iterator[dic
             started.set_result(asyncio.get_running_loop())
             await stop.wait()
 
+    def run() -> None:
+        # asyncio's own loop loses a socket whose server is closed just after it was accepted.
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve())
+
     with ThreadPoolExecutor(1, thread_name_prefix="hostile peers") as thread:
-        serving = thread.submit(asyncio.run, serve())
+        serving = thread.submit(run)
         loop = started.result(PATIENCE)
         try:
             yield peers
