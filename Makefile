@@ -17,6 +17,8 @@ SUPPORTED := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_in
 # Programs that tests start; each is the name of its Debian package too.
 DEBIAN_TEST_PACKAGES := strace prometheus chromium nginx docker-compose
 
+# Test processes side by side, as most tests wait for what they have started; those of one file share what they start.
+TEST_PROCESSES ?= 2
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 MUTANTS_ARGS ?=
@@ -33,7 +35,7 @@ cluster: $(RUNTIME)  ## three nodes on 127.0.0.1, which are gone with Ctrl-C
 	@exec $(VENV)/bin/python -m compose.loopback
 
 test: $(DEVELOP) debian-test-packages  ## everything under tests/; PYTEST_ARGS='-k name' for less
-	@$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	@$(VENV)/bin/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(DEVELOP)  ## style, format, types, known vulnerabilities
 	@$(VENV)/bin/ruff check $(CODE)
