@@ -15,7 +15,7 @@ PYTHONS := $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11 pyt
 SUPPORTED := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
 # Programs that tests start; each is the name of its Debian package too.
-DEBIAN_TEST_PACKAGES := strace prometheus chromium nginx
+DEBIAN_TEST_PACKAGES := strace prometheus chromium nginx docker-compose
 
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
@@ -45,9 +45,11 @@ fix: $(DEVELOP)  ## what ruff can mend by itself
 	@$(VENV)/bin/ruff check --fix $(CODE)
 	@$(VENV)/bin/ruff format $(CODE)
 
-docs: $(DEVELOP)  ## docs/api.md, from the OpenAPI document of a node
+docs: $(DEVELOP)  ## docs/api.md, from the OpenAPI document of a node; docs/settings.md, from the table of settings
 	@$(VENV)/bin/python -m docs.reference > docs/api.md.new
 	@mv docs/api.md.new docs/api.md
+	@$(VENV)/bin/python -m docs.settings_page > docs/settings.md.new
+	@mv docs/settings.md.new docs/settings.md
 
 mutants: $(DEVELOP) debian-test-packages  ## break it on purpose: does a test see it? MUTANTS_ARGS='clocks' for less
 	@$(VENV)/bin/python -m tests.mutants $(MUTANTS_ARGS)

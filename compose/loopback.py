@@ -1,7 +1,6 @@
 """Owns a cluster for trying: three nodes on this machine, with keys and data of their own that are gone in the end.
 
-`make cluster` runs it. Every node is a process group of its own and is ended by its id. Must not show a key to `ps`,
-or take over a setting of whoever starts it.
+`make cluster` runs it. Must not show a key to `ps`.
 """
 
 from __future__ import annotations
@@ -17,23 +16,20 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import IO, Final
 
-from oscd.client import launch
+from compose.processes import OSCD, STOP_SECONDS, end, started
 from oscd.client.private_file import write_private
 
 PORTS: Final = (9001, 9002, 9003)
 READY_SECONDS: Final = 60.0
-STOP_SECONDS: Final = 10.0
 _LOOK_SECONDS: Final = 0.2
 _KEY_BYTES: Final = 24
-_LAUNCHER: Final = (sys.executable, "-I", "-S", str(Path(launch.__file__)))
-"""Becomes the command that follows, once the kernel knows that it shall not outlive us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,22 +90,10 @@ def start(directory: Path, port: int, ports: Sequence[int]) -> Member:
     """Start a node in a directory of its own; it is killed with this process. To be called on the main thread."""
     home = directory / f"node-{port}"
     home.mkdir(mode=0o700)
-    process = subprocess.Popen(  # noqa: S603 - nothing of what it runs is somebody else's
-        [*_LAUNCHER, str(os.getpid()), sys.executable, "-m", "oscd", "serve"],
-        cwd=home,
-        env=_inherited(os.environ) | settings(directory, port, ports),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,  # Ctrl-C is for us: we end the nodes, in our order
-    )
+    process = started([*OSCD, "serve"], home, settings(directory, port, ports), subprocess.PIPE)
     assert process.stdout is not None
     threading.Thread(target=_pass_on, args=[home.name, process.stdout], daemon=True).start()
     return Member(home.name, f"http://127.0.0.1:{port}", process)
-
-
-def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
-    return {name: text for name, text in environ.items() if not name.startswith(("OSC_", "CORS_"))}
 
 
 def _pass_on(name: str, lines: IO[bytes]) -> None:
@@ -172,20 +156,6 @@ Ctrl-C ends them and removes {directory} with all they hold. In another terminal
 """
 
 
-def end(members: Sequence[Member]) -> None:
-    """End every node, in bounded time."""
-    for member in members:
-        member.process.terminate()
-    until = time.monotonic() + STOP_SECONDS
-    for member in members:
-        try:
-            member.process.wait(max(0.0, until - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            with suppress(ProcessLookupError):
-                os.killpg(member.process.pid, signal.SIGKILL)
-            member.process.wait()
-
-
 def watch(members: Sequence[Member], stop: threading.Event) -> None:
     """Say which node ends by itself, until somebody wants the end, or none is left."""
     running = list(members)
@@ -218,7 +188,7 @@ def main() -> int:
                 watch(members, stop)
             return 0 if is_ready or stop.is_set() else 1
         finally:
-            end(members)
+            end([member.process for member in members])
 
 
 if __name__ == "__main__":

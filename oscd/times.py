@@ -18,6 +18,20 @@ _RFC3339 = re.compile(
 )
 
 
+_SLACK_MICROSECONDS: Final = 500_000
+"""So far ahead a time may be of a clock that is corrected little by little."""
+
+
+def is_recent(then: int, now: int, most: int) -> bool:
+    """Whether a time is at most so long ago; one that is ahead is not, as the clock was set back since.
+
+    Args:
+        then, now: µs since 1970.
+        most: µs.
+    """
+    return -_SLACK_MICROSECONDS <= now - then <= most
+
+
 def microseconds_now() -> int:
     """µs since 1970, by this machine's clock."""
     return time.time_ns() // 1000

@@ -67,6 +67,11 @@ class Guard:
     origins: frozenset[str]
     cluster_keys: tuple[bytes, ...] = field(default=(), repr=False)
 
+    @property
+    def secrets(self) -> frozenset[bytes]:
+        """Every key that opens something here."""
+        return frozenset((*self.api_keys, *self.cluster_keys))
+
     def admit(self, exchange: Exchange, method: str, path: str, query_string: bytes = b"") -> None:
         """Let a request in.
 

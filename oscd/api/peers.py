@@ -22,7 +22,7 @@ from oscd.api.openapi import Answer, Operation
 from oscd.errors import BadRequest, BodyTooLarge, Conflict, Invalid, NotAPeer, NotFound, Unavailable
 from oscd.events.cipher import SALT_BYTES
 from oscd.events.position import Position, PositionUnreadable, decode_position
-from oscd.replication.peers import NODE_HEADER, RUN_HEADER
+from oscd.replication.peers import NODE_HEADER, RUN_HEADER, holds_key
 from oscd.replication.ship import Pull
 from oscd.replication.wire import CONTENT_TYPE
 from oscd.streams.ticket import credential
@@ -114,6 +114,10 @@ class Peers:
         if source is None or shown not in self.cluster_keys():
             # Replaced since the guard looked: the streams that it had opened were ended without this one.
             raise _not_a_peer()
+        if holds_key(pull.node_id, self.cluster_keys()):
+            raise Invalid.field(
+                ("query", "node"), "it is, or holds, the cluster key; give the node another name"
+            )
         call.exchange.forget_keys()
         stream = await source.open(pull, credential(shown))
         return Response(stream.parts(), 200, headers=headers)

@@ -14,6 +14,7 @@ from oscd.replication.report import PeerReport, Quarantine
 from oscd.replication.said import Said
 from oscd.replication.sight import Sight
 from oscd.replication.states import Happening, LinkState, after
+from oscd.times import is_recent
 
 HEALTHY_MICROSECONDS: Final = 3_000_000
 """A peer that was not heard of for longer is not healthy; it says something each second."""
@@ -87,12 +88,12 @@ class Link:
         """The link, as it may be shown to a person."""
         sight, looked = self.sight, self.sight.looked
         is_open = self.state in (LinkState.LIVE, LinkState.CATCHING_UP)
-        is_recent = sight.last_seen is not None and now - sight.last_seen <= HEALTHY_MICROSECONDS
+        was_heard = sight.last_seen is not None and is_recent(sight.last_seen, now, HEALTHY_MICROSECONDS)
         return PeerReport(
             peer=self.peer.name,
             node_id=sight.node_id,
             state=self.state.value,
-            is_healthy=is_open and is_recent,
+            is_healthy=is_open and was_heard,
             last_seen=sight.last_seen,
             lag_events=None if looked is None else looked.lag_events,
             lag_seconds=sight.lag_seconds(now),

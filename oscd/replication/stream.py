@@ -128,7 +128,8 @@ class OneStream:
             case PeerStatus():
                 await self._heard(item)
             case Goodbye(reason):
-                raise PeerTrouble(f"it says goodbye: {reason}")
+                words = self._calls.words(reason)
+                raise PeerTrouble(f"it says goodbye{': ' if words else ''}{words}")
             case _:
                 await self._take(item)
 
@@ -136,6 +137,8 @@ class OneStream:
         if self._sender is None:
             self._sender = await self._met(status)
             self._link.move(Happening.ANSWERED)
+        elif (status.node_id, status.run) != (self._sender.node_id, self._sender.run):
+            raise PeerRefused("it calls itself something else than before.")
         assert self._opening is not None
         self._home.claims.heard(self._opening.incarnation, status.position)
         self._link.sight.heard(status, self._home.clock(), self._delay)
@@ -163,12 +166,15 @@ class OneStream:
         identity = self._home.identity
         if (status.node_id, status.run) == (identity.node_id, identity.run):
             raise _RecognisedError
+        if self._calls.holds_key(status.node_id) or self._calls.holds_key(status.run):
+            raise PeerRefused("it repeats a key of this node as its name.")
         refuse_stranger(identity, status, we_are_empty=self._opening.is_empty)
         sender = Sender(status.node_id, status.run)
         before = self._opening.runs.get(status.node_id)
         if before == status.run:
             return sender
-        if not await self._home.log.write(partial(meet, sender=sender, before=before), size=0):
+        meeting = partial(meet, sender=sender, before=before, members=self._home.members())
+        if not await self._home.log.write(meeting, size=0):
             raise PeerTrouble("it has started anew meanwhile")
         return sender
 

@@ -21,7 +21,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Final, Protocol, TypeVar, cast
 
 from oscd.errors import StartRefused
-from oscd.server.control import CONTROL_SIGNALS
+from oscd.server.control import BEAT_SECONDS, CONTROL_SIGNALS
 from oscd.server.notify import ServiceManager
 from oscd.server.slot import Slot, Timing
 
@@ -34,8 +34,9 @@ KILL_SECONDS: Final = 0.3
 """How long to wait for the end of a process that was sent SIGKILL; one that hangs in the kernel takes
 longer."""
 
-STOPPED_SECONDS: Final = 1.0
-"""Oversleeping by more than this, the supervisor was stopped itself (SIGSTOP, a suspended machine)."""
+LONGEST_LOOK_AWAY_SECONDS: Final = 2 * BEAT_SECONDS
+"""Between two looks at the workers. If it takes longer, the supervisor was stopped itself (SIGSTOP, a suspended
+machine) or had no processor, wherever in its round that was."""
 
 Spec = TypeVar("Spec", contravariant=True)
 
@@ -100,12 +101,14 @@ class _Supervisor:
         self._signals = signals
         self._stop_by: float | None = None
         self._interrupts = 0
+        self._looked_at = time.monotonic()
 
     def run(self) -> None:
         try:
             while not self._is_over():
+                now = self._look()
                 for slot in self._slots:
-                    self._tend(slot)
+                    self._tend(slot, now)
                 self._announce()
                 self._report()
                 self._wait()
@@ -121,9 +124,21 @@ class _Supervisor:
     def _running(self) -> list[SpawnProcess]:
         return [slot.process for slot in self._slots if slot.process and slot.process.exitcode is None]
 
-    def _tend(self, slot: Slot) -> None:
-        """Do what one worker's state asks for."""
+    def _look(self) -> float:
+        """The time of this round; the workers' silence is forgiven where the supervisor itself was away.
+
+        All of a round goes by this one time, so that a stop in the middle of it is found by the next, before anybody
+        is judged.
+        """
         now = time.monotonic()
+        if now - self._looked_at > LONGEST_LOOK_AWAY_SECONDS:
+            for slot in self._slots:
+                slot.excuse(now)
+        self._looked_at = now
+        return now
+
+    def _tend(self, slot: Slot, now: float) -> None:
+        """Do what one worker's state asks for."""
         slot.hear(now)
         if slot.process is not None and slot.process.exitcode is not None:
             self._bury(slot, slot.process.exitcode)
@@ -201,14 +216,8 @@ class _Supervisor:
 
     def _wait(self) -> None:
         """Sleep until there is news or something is due."""
-        due = self._due()
-        before = time.monotonic()
-        timeout = max(0.0, due - before)
+        timeout = min(max(0.0, self._due() - time.monotonic()), BEAT_SECONDS)
         wait([self._signals, *(source for slot in self._slots for source in slot.sources())], timeout)
-        now = time.monotonic()
-        if now - before > timeout + STOPPED_SECONDS:
-            for slot in self._slots:
-                slot.excuse(now)
 
     def _obey(self) -> None:
         """Do what the signals since the last look ask for."""

@@ -157,6 +157,7 @@ async def test_of_a_stream_a_head_says_as_much(open_member: Site) -> None:
         {"run": "r"},
         PULLER | {"node": "a name"},
         PULLER | {"node": "x" * 65},
+        PULLER | {"node": f"node-{CLUSTER_KEY.decode()}"},
         PULLER | {"run": "\n"},
         PULLER | {"after": "no position"},
         PULLER | {"after": "A" * 5000},

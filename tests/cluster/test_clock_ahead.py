@@ -63,7 +63,9 @@ def require_skew_told(cluster: RunningCluster, number: int, skew: float) -> None
     assert abs(cluster.peer_status(number, peer)["skew_seconds"] - skew) < NEAR
     with cluster.client(number) as client:
         metrics = client.get("/metrics").text
-    told = re.findall(rf'^osc_replication_skew_seconds{{peer="{re.escape(peer)}"}} (\S+)$', metrics, re.MULTILINE)
+    told = re.findall(
+        rf'^osc_replication_skew_seconds{{peer="{re.escape(peer)}"}} (\S+)$', metrics, re.MULTILINE
+    )
     assert len(told) == 1, metrics
     assert abs(float(told[0]) - skew) < NEAR
 

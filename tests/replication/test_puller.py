@@ -35,7 +35,7 @@ from tests.replication.shipping import NOW, draft, frame_of, invented
 from tests.support.waiting import eventually
 
 BOUNDS = Bounds(max_body_bytes=64 * 1024, max_write_bytes=8 * 1024 * 1024)
-OURS = Identity("node-a", "run of a", SALT_DIGEST)
+OURS = Identity("node-a", "run-of-a", SALT_DIGEST)
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Node:
         )
         link = Link(peer.peer, changed)
         self.calls.append(
-            Calls(peer.peer, ANY_TLS, lambda: KEY, silence_seconds=calls_module.SILENCE_SECONDS)
+            Calls(peer.peer, lambda: ANY_TLS, lambda: KEY, silence_seconds=calls_module.SILENCE_SECONDS)
         )
         self.tasks.append(asyncio.create_task(keep_up(link, self.calls[-1], home)))
         return link
@@ -118,7 +118,7 @@ async def failed(link: Link, words: str) -> None:
 async def test_what_a_peer_has_and_what_it_commits_is_taken_in(node: Node, other: SqliteLog) -> None:
     """A backlog comes first and is told of, then each commit; the link then knows that both are equal."""
     await write(other, "first", "second")
-    async with scripted_peer(shipper(other, "node-b", run="run of b")) as peer:
+    async with scripted_peer(shipper(other, "node-b", run="run-of-b")) as peer:
         link = node.link(peer)
         await live(link)
         assert await keys_of(node.log) == ["first", "second"]
@@ -131,7 +131,7 @@ async def test_what_a_peer_has_and_what_it_commits_is_taken_in(node: Node, other
     assert (report.lag_events, report.lag_seconds) == (0, 0.0)
     assert report.skew_seconds is not None
     assert abs(report.skew_seconds) < 1
-    assert await node.log.read(lambda reading: dict(reading.runs())) == {"node-b": "run of b"}
+    assert await node.log.read(lambda reading: dict(reading.runs())) == {"node-b": "run-of-b"}
 
 
 async def eventually_has(log: SqliteLog, keys: list[str]) -> None:
@@ -340,6 +340,26 @@ async def _goodbye(visit: Visit, serve: Shipper) -> None:
     await visit.forever()
 
 
+async def _goodbye_with_the_key(visit: Visit, serve: Shipper) -> None:
+    await _says_who_it_is(visit, serve)
+    await visit.send(goodbye_frame(f"you have shown {KEY.decode()}"))
+    await visit.forever()
+
+
+async def _named_by_the_key(visit: Visit, serve: Shipper) -> None:
+    await visit.head(Content_Type=CONTENT_TYPE)
+    status = await serve.status(is_at_head=True)
+    await visit.send(status_frame(replace(status, node_id=f"node-{KEY.decode()}")))
+    await visit.forever()
+
+
+async def _renamed(visit: Visit, serve: Shipper) -> None:
+    await _says_who_it_is(visit, serve)
+    status = await serve.status(is_at_head=True)
+    await visit.send(status_frame(replace(status, node_id=KEY.decode())))
+    await visit.forever()
+
+
 async def _page(visit: Visit, serve: Shipper) -> None:
     await visit.answer(200, b"<html></html>", Content_Type="text/html")
 
@@ -356,6 +376,9 @@ async def _page(visit: Visit, serve: Shipper) -> None:
         (_drip, "less than 64 KiB a second"),
         (_silence, "it said nothing"),
         (_goodbye, "goodbye: the node is shutting down"),
+        (_goodbye_with_the_key, "it says goodbye"),
+        (_named_by_the_key, "it repeats a key of this node as its name"),
+        (_renamed, "it calls itself something else than before"),
         (_page, "something else than events"),
     ],
     ids=lambda value: value.__name__.lstrip("_") if callable(value) else None,
@@ -382,6 +405,7 @@ async def test_of_a_peer_that_misbehaves_nothing_is_stored(
         await write(third, "from c")
         await eventually_has(node.log, ["from c"])
         assert well.last_error is None
+        assert KEY.decode() not in str(ill.report(microseconds_now()))
 
 
 async def test_a_fork_is_quarantined_and_other_origins_go_on(node: Node, other: SqliteLog) -> None:
@@ -464,10 +488,10 @@ async def test_what_was_cut_before_its_origin_was_held_is_passed_over(
     ("identity", "words"),
     [
         (
-            Identity("node-a", "another run", SALT_DIGEST),
+            Identity("node-a", "another-run", SALT_DIGEST),
             "it is called node-a too; give one of the two another",
         ),
-        (Identity("node-b", "run of b", "00" * 32), "it has another salt; this log is empty"),
+        (Identity("node-b", "run-of-b", "00" * 32), "it has another salt; this log is empty"),
     ],
     ids=["one name", "another salt"],
 )

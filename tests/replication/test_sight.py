@@ -37,6 +37,13 @@ def test_equal_logs_are_seen_to_be_equal() -> None:
     assert (seen.lag_events, seen.is_synced, seen.has_diverged, seen.forks) == (2, False, False, ())
 
 
+def test_a_lag_can_be_written_down_whatever_a_peer_claims() -> None:
+    """Of many origins the greatest number each, which is more than JSON or a metric could hold."""
+    a = log_of("node-a")
+    claim = Position({f"{number:016x}": Mark(2**63 - 1, b"abcd") for number in range(100)})
+    assert look(a.reading, status_of_log(a, position=claim)).lag_events == 2**63 - 1
+
+
 def test_equal_positions_with_unequal_states_are_a_divergence() -> None:
     """The same events and another digest: a fault that must be seen."""
     a = log_of("node-a")

@@ -107,7 +107,10 @@ def _own_origin(
     Raises:
         StartRefused: It would be one too many, and the log could go on under its former name.
     """
-    own.hold_writes(connection, None)
+    if not asks:
+        # Whoever was configured as a peer and made this node hold its writes is none any more. Else only a peer's
+        # clock tells whether this one's is right by now.
+        own.hold_writes(connection, None)
     schema.write_meta(connection, "clustered", int(asks))
     if asks:
         # A file put back from its first minute holds no event of an origin that peers may know well. Another one is
