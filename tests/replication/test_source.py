@@ -116,7 +116,7 @@ async def serving(directory: Path, tuning: Tuning | None = None) -> AsyncIterato
             node_id="a",
             run="run-of-a",
             salt=lambda: SALT,
-            tuning=tuning or Tuning(HOUR, 0, 0),
+            tuning=tuning or Tuning(HOUR, 0, 0, status_seconds=0),
         )
         served = Served(site, source, ears)
         try:
@@ -268,6 +268,23 @@ async def test_a_commit_that_is_not_alone_waits_longer(tmp_path: Path, is_quiet:
         await served.site.create("k")
         await eventually(lambda: len(pulled.events) == 1 if is_quiet else served.ears.own == 0, PATIENCE)
         assert len(pulled.events) == (1 if is_quiet else 0)
+
+
+@pytest.mark.parametrize("status_seconds", [0.2, HOUR], ids=["soon", "not yet"])
+async def test_while_events_flow_it_says_seldom_how_it_stands(tmp_path: Path, status_seconds: float) -> None:
+    """To say it costs the node that writes, so events go out alone; what is owed comes by itself."""
+    async with serving(tmp_path, Tuning(HOUR, 0, 0, status_seconds=status_seconds)) as served:
+        pulled = served.pull()
+        await pulled.until_at_head()
+        await served.site.create("k0")
+        await pulled.until(lambda: len(pulled.events) == 1)
+        await served.site.create("k1")
+        await pulled.until(lambda: len(pulled.events) == 2)
+        if status_seconds == HOUR:
+            assert [status.is_at_head for status in pulled.statuses] == [False, True]
+        else:
+            await pulled.until_at_head(2)
+            assert pulled.statuses[-1].entries == 2
 
 
 async def test_it_says_how_it_stands_when_nothing_happens(tmp_path: Path) -> None:
