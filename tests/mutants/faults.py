@@ -183,6 +183,13 @@ FAULTS: Final = (
         ("tests/replication/test_take.py::test_nobody_writes_under_the_origin_of_a_running_node",),
     ),
     Fault(
+        "never try again what was held",
+        "oscd/replication/cluster.py",
+        "                if link.state is LinkState.LIVE and link.sight.held:\n",
+        "                if link.state is LinkState.REFUSED and link.sight.held:\n",
+        ("tests/cluster/test_hostile_peers.py::test_what_was_held_is_taken_once_it_is_sound",),
+    ),
+    Fault(
         "re-issue a sequence number after restore",
         "oscd/replication/continuation.py",
         "    if own.standing is Standing.CONTINUES:\n",
