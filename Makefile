@@ -7,7 +7,7 @@ VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 RUNTIME := $(VENV)/.runtime-installed
 DEVELOP := $(VENV)/.develop-installed
-CODE := oscd tests $(wildcard bench compose)
+CODE := oscd tests $(wildcard bench compose docs)
 
 # The first of these that is a Python oscd supports makes the environment; PYTHON=… chooses another.
 PYTHON ?=
@@ -17,13 +17,15 @@ SUPPORTED := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_in
 # Programs that tests start; each is the name of its Debian package too.
 DEBIAN_TEST_PACKAGES := strace prometheus chromium nginx docker-compose
 
+# Test processes side by side, as most tests wait for what they have started; those of one file share what they start.
+TEST_PROCESSES ?= 2
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 MUTANTS_ARGS ?=
 LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
 	--no-config --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml --group build
 
-.PHONY: run cluster test lint fix mutants bench lock clean debian-test-packages
+.PHONY: run cluster test lint fix docs mutants bench lock clean debian-test-packages
 .DELETE_ON_ERROR:
 
 run: $(RUNTIME)  ## a node on 127.0.0.1:9000
@@ -33,7 +35,7 @@ cluster: $(RUNTIME)  ## three nodes on 127.0.0.1, which are gone with Ctrl-C
 	@exec $(VENV)/bin/python -m compose.loopback
 
 test: $(DEVELOP) debian-test-packages  ## everything under tests/; PYTEST_ARGS='-k name' for less
-	@$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	@$(VENV)/bin/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(DEVELOP)  ## style, format, types, known vulnerabilities
 	@$(VENV)/bin/ruff check $(CODE)
@@ -44,6 +46,12 @@ lint: $(DEVELOP)  ## style, format, types, known vulnerabilities
 fix: $(DEVELOP)  ## what ruff can mend by itself
 	@$(VENV)/bin/ruff check --fix $(CODE)
 	@$(VENV)/bin/ruff format $(CODE)
+
+docs: $(DEVELOP)  ## docs/api.md, from the OpenAPI document of a node; docs/settings.md, from the table of settings
+	@$(VENV)/bin/python -m docs.reference > docs/api.md.new
+	@mv docs/api.md.new docs/api.md
+	@$(VENV)/bin/python -m docs.settings_page > docs/settings.md.new
+	@mv docs/settings.md.new docs/settings.md
 
 mutants: $(DEVELOP) debian-test-packages  ## break it on purpose: does a test see it? MUTANTS_ARGS='clocks' for less
 	@$(VENV)/bin/python -m tests.mutants $(MUTANTS_ARGS)
@@ -57,7 +65,7 @@ lock: $(DEVELOP)  ## newest versions that pyproject.toml allows, with their hash
 
 clean:  ## everything made here but data of a node
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	find oscd tests $(wildcard bench compose) -name __pycache__ -type d -prune -exec rm -rf {} +
+	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Last thing `venv` makes is pip, so its presence says that the environment is whole.
 $(VENV)/bin/pip:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from oscd.errors import AlreadyExists, NotFound, PreconditionFailed
-from oscd.events.event import Body, Draft, EventRef, EventType
+from oscd.events.event import Body, Draft, EventRef, EventType, next_version
 from oscd.projections.entry import Entry
 
 
@@ -225,7 +225,7 @@ def _updated(command: Update | Rollback, current: Entry) -> Draft:
         command.sealed,
         command.caller,
         replaces=current.winner,
-        version=current.version + 1,
+        version=next_version(current.version),
         created_at=current.created_at,
     )
 
@@ -271,7 +271,7 @@ def _deleted(command: Delete | Release, current: Entry, *, key_id: bytes | None,
         environment=command.environment,
         key=command.key,
         category=current.category,
-        version=current.version + 1,
+        version=next_version(current.version),
         created_at=current.created_at,
         event_id=command.event_id,
         key_id=key_id,

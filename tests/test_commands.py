@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from oscd.commands import (
@@ -16,7 +18,7 @@ from oscd.commands import (
     refuse_early,
 )
 from oscd.errors import AlreadyExists, NotFound, PreconditionFailed
-from oscd.events.event import EventRef, EventType, Origin
+from oscd.events.event import MAX_VERSION, EventRef, EventType, Origin
 from oscd.projections.entry import Entry
 
 SEALED = Sealed(b"token", b"i" * 16, b"k" * 16)
@@ -74,6 +76,12 @@ def test_an_update_continues_the_life() -> None:
     draft = decide(update(), entry())
     assert (draft.type, draft.version, draft.created_at) == (EventType.UPDATED, 5, 1000)
     assert draft.replaces == WINNER
+
+
+def test_the_greatest_version_is_kept() -> None:
+    """A peer may have claimed it of an entry; what is written next is still an event that every node takes."""
+    greatest = replace(entry(), version=MAX_VERSION)
+    assert [decide(command, greatest).version for command in (update(), delete())] == [MAX_VERSION] * 2
 
 
 @pytest.mark.parametrize(("given", "becomes"), [(None, "db"), ("", None), ("web", "web")])

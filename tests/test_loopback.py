@@ -38,7 +38,7 @@ def test_the_settings_are_such_that_a_node_starts(tmp_path: Path) -> None:
     given = settings(tmp_path, PORTS[0], PORTS)
     assert not any(key in text for key in keys for text in given.values())
     loaded, warnings = load_settings(given, tmp_path)
-    assert (loaded.api_keys, loaded.cluster_key) == ((keys[0].encode(),), keys[1].encode())
+    assert (loaded.api_keys, loaded.cluster_keys) == ((keys[0].encode(),), (keys[1].encode(),))
     assert warnings == []
 
 

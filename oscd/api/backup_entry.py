@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from typing import Any, Final
 
 from oscd.api import strict_json
@@ -14,7 +15,7 @@ from oscd.api.backup_models import BackupEntry
 from oscd.api.validation import validate, value_json
 from oscd.backup.document import BackedUp, Failure
 from oscd.errors import FieldError, Invalid, RequestRefused
-from oscd.times import parse_rfc3339
+from oscd.times import LAST_MICROSECOND, parse_rfc3339
 
 # What stands around the value of an entry in full form, its names written as long as they can be.
 _AROUND_BYTES: Final = 8 * 1024
@@ -66,16 +67,17 @@ def _time(name: str, text: str | None) -> int | None:
     """µs since 1970.
 
     Raises:
-        Invalid: It is no time, or is before 1970.
+        Invalid: It is no time, or is before 1970 or after 9999 in UTC.
     """
     if text is None:
         return None
     for candidate in (text, f"{text}Z"):
-        try:
-            return parse_rfc3339(candidate)
-        except (ValueError, OverflowError):
-            continue
-    wrong = "must be a time from 1970 on such as 2026-01-31T12:00:00Z"
+        with suppress(ValueError, OverflowError):
+            microseconds = parse_rfc3339(candidate)
+            # One that is later by its offset could not be told again, and peers would not take it.
+            if microseconds <= LAST_MICROSECOND:
+                return microseconds
+    wrong = "must be a time from 1970 to 9999 such as 2026-01-31T12:00:00Z"
     raise Invalid(f"{name}: {wrong}", [FieldError(("body", name), wrong)])
 
 

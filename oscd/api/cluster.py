@@ -71,7 +71,7 @@ METADATA = Operation(
     "All entries, whoever can open them, by environment and key; never a value",
     {200: Answer("The entries", EntryMetadata, _HEADERS, many=True)},
     query=MetadataQuery,
-    headers=("X-OSC-After", "X-Request-ID"),
+    headers=("X-OSC-After",),
     refusals=(Forbidden, Invalid, Unavailable),
     api_key=True,
 )
@@ -81,7 +81,7 @@ CONFLICTS = Operation(
     "Writes of one entry that met without knowing of each other, the newest first",
     {200: Answer("The conflicts", ConflictsAnswer, _HEADERS)},
     query=ConflictsQuery,
-    headers=("X-OSC-After", "X-Request-ID"),
+    headers=("X-OSC-After",),
     refusals=(Forbidden, Invalid, Unavailable),
     api_key=True,
 )
@@ -233,6 +233,7 @@ def _peer(peer: PeerReport) -> PeerStatus:
         lag_events=peer.lag_events,
         lag_seconds=peer.lag_seconds,
         skew_seconds=peer.skew_seconds,
+        has_diverged=peer.has_diverged,
         last_error=peer.last_error,
     )
 

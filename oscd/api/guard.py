@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import ip_address
@@ -59,13 +59,18 @@ class Guard:
         api_keys: The accepted keys; empty where none is required.
         hosts: Names that `Host` may hold besides the harmless ones; None where any host may be asked for.
         origins: Page origins that may call; `*` is any.
-        cluster_key: What nodes show each other; None where clustering is off.
+        cluster_keys: What nodes may show each other; empty where clustering is off.
     """
 
     api_keys: tuple[bytes, ...] = field(repr=False)
     hosts: frozenset[str] | None
     origins: frozenset[str]
-    cluster_key: bytes | None = field(default=None, repr=False)
+    cluster_keys: tuple[bytes, ...] = field(default=(), repr=False)
+
+    @property
+    def secrets(self) -> frozenset[bytes]:
+        """Every key that opens something here."""
+        return frozenset((*self.api_keys, *self.cluster_keys))
 
     def admit(self, exchange: Exchange, method: str, path: str, query_string: bytes = b"") -> None:
         """Let a request in.
@@ -130,21 +135,28 @@ class Guard:
             raise Forbidden("Origin: pages of this origin may not change anything here (OSC_CORS_ORIGINS).")
 
     def _admit_peer(self, exchange: Exchange, method: str) -> None:
-        if self.cluster_key is None:
+        if not self.cluster_keys:
             raise NotFound("There is nothing at this path: clustering is off (OSC_CLUSTER_ENABLED).")
         if method == "OPTIONS":
             return
-        if not hmac.compare_digest(exchange.headers.get(b"x-api-key", b""), self.cluster_key):
+        shown = _accepted(exchange.headers.get(b"x-api-key", b""), self.cluster_keys)
+        if shown is None:
             raise NotAPeer("X-API-Key: this path takes the cluster key (OSC_CLUSTER_KEY), and no API key.")
-        exchange.cluster_key = self.cluster_key
+        exchange.cluster_key = shown
 
     def _require_api_key(self, given: bytes) -> bytes:
         """The accepted key that was given."""
-        # Every key is compared, in constant time, so that the time tells neither which one was close nor how.
-        matches = [key for key in self.api_keys if hmac.compare_digest(given, key)]
-        if not matches:
+        accepted = _accepted(given, self.api_keys)
+        if accepted is None:
             raise Forbidden("X-API-Key is missing or wrong.")
-        return matches[0]
+        return accepted
+
+
+def _accepted(given: bytes, keys: Iterable[bytes]) -> bytes | None:
+    """The key that was given; None where it is none of these."""
+    # Every key is compared, in constant time, so that the time tells neither which one was close nor how.
+    matches = [key for key in keys if hmac.compare_digest(given, key)]
+    return matches[0] if matches else None
 
 
 def shows_ticket(method: str, path: str, query_string: bytes) -> bool:

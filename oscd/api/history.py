@@ -52,7 +52,7 @@ HISTORY = Operation(
     "The versions of an entry, oldest first",
     {200: Answer("All of them, or with `limit` the newest", HistoryAnswer, ("Link", "X-Request-ID"))},
     query=HistoryQuery,
-    headers=("X-User-Key", "X-OSC-After", "X-Request-ID"),
+    headers=("X-User-Key", "X-OSC-After"),
     refusals=(Forbidden, NotAuthorized, Invalid, NotFound, TooManyRequests, Unavailable),
     api_key=True,
 )
@@ -63,7 +63,7 @@ ROLLBACK = Operation(
     {200: Answer("Appended", EntryFull, ("ETag", "X-OSC-Position", "X-Request-ID"))},
     query=EnvironmentQuery,
     body=RollbackRequest,
-    headers=("If-Match", "If-None-Match", "X-Actor", "X-Request-ID"),
+    headers=("If-Match", "If-None-Match", "X-Actor"),
     refusals=(
         Forbidden,
         NotAuthorized,
@@ -85,7 +85,7 @@ EVENTS = Operation(
     "The events of the log, in its order, without values",
     {200: Answer("A page", EventsAnswer)},
     query=EventsQuery,
-    headers=("X-OSC-After", "X-Request-ID"),
+    headers=("X-OSC-After",),
     refusals=(Forbidden, Invalid, Unavailable),
     api_key=True,
 )

@@ -7,7 +7,7 @@ anything: a node takes in what it has asked its configured peers for.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import orjson
@@ -22,7 +22,7 @@ from oscd.api.openapi import Answer, Operation
 from oscd.errors import BadRequest, BodyTooLarge, Conflict, Invalid, NotAPeer, NotFound, Unavailable
 from oscd.events.cipher import SALT_BYTES
 from oscd.events.position import Position, PositionUnreadable, decode_position
-from oscd.replication.peers import NODE_HEADER, RUN_HEADER
+from oscd.replication.peers import NODE_HEADER, RUN_HEADER, holds_key
 from oscd.replication.ship import Pull
 from oscd.replication.wire import CONTENT_TYPE
 from oscd.streams.ticket import credential
@@ -66,11 +66,11 @@ class Peers:
     """The handlers, over what one worker ships.
 
     Attributes:
-        cluster_key: The one accepted now.
+        cluster_keys: Those accepted now.
     """
 
     membership: Membership
-    cluster_key: Callable[[], bytes | None]
+    cluster_keys: Callable[[], Collection[bytes]]
 
     def routes(self) -> list[tuple[Operation, Handler]]:
         """What is served."""
@@ -111,9 +111,13 @@ class Peers:
             head.headers.pop("Content-Length")  # A GET has none.
             return head
         source = self.membership.source
-        if source is None or shown != self.cluster_key():
+        if source is None or shown not in self.cluster_keys():
             # Replaced since the guard looked: the streams that it had opened were ended without this one.
             raise _not_a_peer()
+        if holds_key(pull.node_id, self.cluster_keys()):
+            raise Invalid.field(
+                ("query", "node"), "it is, or holds, the cluster key; give the node another name"
+            )
         call.exchange.forget_keys()
         stream = await source.open(pull, credential(shown))
         return Response(stream.parts(), 200, headers=headers)

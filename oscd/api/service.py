@@ -52,7 +52,7 @@ STATISTICS = Operation(
     "/stats",
     "How many entries there are, whoever can open them",
     {200: Answer("The statistics", Statistics, _HEADERS)},
-    headers=("X-OSC-After", "X-Request-ID"),
+    headers=("X-OSC-After",),
     refusals=(Forbidden, Invalid, Unavailable),
     api_key=True,
 )

@@ -13,7 +13,7 @@ from typing import Final
 from oscd.backup.document import BackedUp, Failure, Place
 from oscd.commands import Caller, Sealed, valued
 from oscd.errors import BodyTooLarge
-from oscd.events.event import Draft, EventRef
+from oscd.events.event import Draft, EventRef, next_version
 from oscd.node import EVENT_OVERHEAD_BYTES
 from oscd.projections.entry import Entry
 
@@ -69,7 +69,7 @@ class Ready:
         live = standing.live
         self.replaces = None if standing.entry is None else standing.entry.winner
         self.lives_since = None if live is None else live.created_at
-        self.version = 1 if live is None else live.version + 1
+        self.version = 1 if live is None else next_version(live.version)
 
 
 @dataclass(slots=True)

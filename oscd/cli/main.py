@@ -13,6 +13,7 @@ from oscd import __version__
 from oscd.cli.cluster import cluster
 from oscd.cli.completion import completion
 from oscd.cli.config import show_config
+from oscd.cli.doctor import doctor
 from oscd.cli.entries import get, ls, rm, set_
 from oscd.cli.execute import exec_
 from oscd.cli.export import export
@@ -71,7 +72,7 @@ def _settings() -> tuple[Settings, list[str]]:
 
 
 commands.add(CALL, get, set_, ls, rm, history, diff, rollback, watch, export, import_entries, exec_, cluster)
-commands.add(SERVE, serve, config)
+commands.add(SERVE, serve, config, doctor)
 commands.add(FILE, verify, log, rebuild, release, snapshot, restore, import_legacy)
 commands.add(SHELL, completion)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +21,8 @@ from oscd.events.sqlite.fingerprint import (
     parse_fingerprint,
 )
 from oscd.events.sqlite.reading import SqliteReading
-from oscd.events.sqlite.verify import Finding, verify_chain
-from oscd.projections.sqlite import VERSION
-from oscd.projections.verify import verify_projections
+from oscd.events.sqlite.verify import Finding
+from oscd.projections.verify import verify_log
 
 MAX_FINDINGS = 100
 
@@ -93,7 +91,7 @@ def verify(*, file: Path | None, expect: Fingerprint | None, as_json: bool) -> N
 def _verified(connection: sqlite3.Connection, expect: Fingerprint | None) -> Verified:
     events, is_snapshot = SqliteReading(connection).head(), schema.is_snapshot(connection)
     with progress("Verifying", 2 * events) as tell:
-        faults = list(itertools.islice(_findings(connection, tell, events), MAX_FINDINGS))
+        faults = list(itertools.islice(verify_log(connection, tell), MAX_FINDINGS))
     if faults:
         return Verified(events, is_snapshot, faults, expected=expect)
     return Verified(
@@ -104,20 +102,6 @@ def _verified(connection: sqlite3.Connection, expect: Fingerprint | None) -> Ver
         expected=expect,
         found=None if expect is None else fingerprint_at(connection, expect.offset),
     )
-
-
-def _findings(connection: sqlite3.Connection, tell: Callable[[int], None], events: int) -> Iterator[Finding]:
-    is_broken = False
-    for finding in verify_chain(connection, tell):
-        is_broken = True
-        yield finding
-    if is_broken:
-        # A replay of a broken log would only repeat its faults in other words.
-        return
-    if not schema.is_snapshot(connection) and schema.read_meta(connection, "projections") != VERSION:
-        yield Finding("tables", "they were projected by another version of oscd; run `oscd rebuild`")
-        return
-    yield from verify_projections(connection, lambda offset: tell(events + offset))
 
 
 def _tell(verified: Verified) -> None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final
 
 import httpx
@@ -95,6 +96,8 @@ class Wire:
             else False,  # False: plain HTTP; making a context takes a tenth of a second
             trust_env=False,
             follow_redirects=False,
+            # A node sets none; whatever else answers here shall fill no memory and is sent none back.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             transport=transport,
         )
 

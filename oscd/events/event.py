@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 
 class EventType(StrEnum):
@@ -28,6 +29,9 @@ _NODE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 EVENT_ID_BYTES = 16
 """Random bytes that name an event and that its ciphertext is bound to."""
+
+MAX_VERSION: Final = 2**53 - 1
+"""The greatest number that every reader of JSON keeps as it is; an entry that has it keeps it."""
 
 ORIGIN_BEGAN = "origin_began"
 """Type of the first event of an incarnation that follows another in one log; `replaces` is the last one of that."""
@@ -185,6 +189,14 @@ class Change:
     event: Event
     digest: bytes
     previous: Event | None
+
+
+def next_version(version: int) -> int:
+    """The version of an entry after one more write.
+
+    Nobody writes so often, but a peer may claim it of an entry; the next write must still be one that nodes take.
+    """
+    return min(version + 1, MAX_VERSION)
 
 
 def life_number(type: str, previous: int | None, last: int, wanted: int | None = None) -> int | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -29,7 +29,9 @@ from oscd.events.event import (
 )
 from oscd.events.foreign import Foreign, OriginTip, Raw
 from oscd.events.log import Found, MicrosecondClock, Projections, Reading, Writing, covers
+from oscd.events.origins import require_place
 from oscd.events.position import Position, mark
+from oscd.events.runs import MAX_RUNS, forgotten
 from oscd.events.standing import Own, Standing
 
 Result = TypeVar("Result")
@@ -174,6 +176,10 @@ class MemoryReading:
         """By node id, the latest run of other nodes that this log has noted."""
         return dict(self._state.fences)
 
+    def writes_held(self) -> str | None:
+        """Why every append is refused now; None where none is for that reason."""
+        return self._state.writes_held
+
     def cut_at_head(self) -> Cut:
         """What covers every event of this log."""
         return _cut(self._state.recorded)
@@ -237,9 +243,19 @@ class MemoryWriting(MemoryReading):
         """Say whether this log may append to its origin."""
         self._state.standing = standing
 
-    def fence(self, node_id: str, run: str) -> None:
-        """Note the latest run of another node."""
-        self._state.fences[node_id] = run
+    def fence(self, node_id: str, run: str, members: Collection[str] = ()) -> None:
+        """Note the latest run of another node.
+
+        Raises:
+            Unavailable: The log remembers as many nodes as it may, and none of them may be forgotten.
+        """
+        fences = self._state.fences
+        if node_id not in fences and len(fences) >= MAX_RUNS:
+            writers = {r.event.origin.node_id for r in self._state.recorded}
+            del fences[forgotten(fences, writers.union(members))]
+        # At the end, as the latest.
+        fences.pop(node_id, None)
+        fences[node_id] = run
 
     def hold_writes(self, reason: str | None) -> None:
         """Refuse appends with that reason until it is None again."""
@@ -249,7 +265,8 @@ class MemoryWriting(MemoryReading):
         """Append the events of one write, in order, and apply each to the projections.
 
         Raises:
-            Unavailable: Writes are held, or it is not known yet where this log's origin ended.
+            Unavailable: Writes are held, it is not known yet where this log's origin ended, or it would have to begin
+                an origin too many.
         """
         self._require_may_append()
         return self._append(drafts)
@@ -259,14 +276,19 @@ class MemoryWriting(MemoryReading):
             raise Unavailable(self._state.writes_held)
         if self._state.standing is Standing.ASKING:
             raise Unavailable("This log asks its peers where it ended.")
+        own = self.own()
         if self._state.standing is Standing.BEGINS:
-            ended = self.own()
-            self._state.origin = Origin(ended.origin.node_id, secrets.token_hex(8))
-            self._state.standing = Standing.CONTINUES
-            if ended.seq:
-                self._append(
-                    [origin_began(EventRef(ended.origin, ended.seq), secrets.token_bytes(EVENT_ID_BYTES))]
-                )
+            require_place(self.origin_count())
+            self._begin_anew(own)
+        elif not own.seq:
+            require_place(self.origin_count() - 1)
+
+    def _begin_anew(self, ended: Own) -> None:
+        self._state.origin = Origin(ended.origin.node_id, secrets.token_hex(8))
+        self._state.standing = Standing.CONTINUES
+        if ended.seq:
+            began = origin_began(EventRef(ended.origin, ended.seq), secrets.token_bytes(EVENT_ID_BYTES))
+            self._append([began])
 
     def _append(self, drafts: Sequence[Draft]) -> Sequence[Recorded]:
         last_seq = sum(r.event.origin == self.origin for r in self._state.recorded) + len(drafts)

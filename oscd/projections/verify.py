@@ -16,9 +16,9 @@ from oscd.events.event import EventType, Recorded
 from oscd.events.log import scan
 from oscd.events.sqlite import schema
 from oscd.events.sqlite.reading import SqliteReading
-from oscd.events.sqlite.verify import Finding
+from oscd.events.sqlite.verify import Finding, verify_chain
 from oscd.projections.entry import Entry
-from oscd.projections.sqlite import SqliteProjections, entry
+from oscd.projections.sqlite import VERSION, SqliteProjections, entry
 
 # Table → how many of its first columns are its key.
 _KEYS = {"entries": 2, "counts": 2, "totals": 0, "conflicts": 1}
@@ -27,6 +27,26 @@ _KEYS = {"entries": 2, "counts": 2, "totals": 0, "conflicts": 1}
 _RANKS = {NoneType: 0, int: 1, float: 1, str: 2, bytes: 3}
 
 Row = tuple[Any, ...]
+
+
+def verify_log(connection: sqlite3.Connection, progress: Callable[[int], None]) -> Iterator[Finding]:
+    """The whole proof: the chain, and if it holds, the tables.
+
+    Args:
+        progress: Told how far it is; of an empty log nothing, in the end twice the offset of the last event.
+    """
+    is_broken = False
+    for finding in verify_chain(connection, progress):
+        is_broken = True
+        yield finding
+    if is_broken:
+        # A replay of a broken log would only repeat its faults in other words.
+        return
+    if not schema.is_snapshot(connection) and schema.read_meta(connection, "projections") != VERSION:
+        yield Finding("tables", "they were projected by another version of oscd; run `oscd rebuild`")
+        return
+    events = SqliteReading(connection).head()
+    yield from verify_projections(connection, lambda offset: progress(events + offset))
 
 
 def verify_projections(connection: sqlite3.Connection, progress: Callable[[int], None]) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from oscd.events.log import EventLog, Reading, Writing
 from oscd.events.position import Position
 from oscd.events.standing import Own, Standing
 from oscd.replication import continuation
+from oscd.replication.claims import Claims
 from oscd.replication.link import Link
 from oscd.replication.sight import is_fork_of
 from oscd.replication.states import LinkState
@@ -30,6 +31,7 @@ class Asking:
 
     Args:
         links: Of all configured peers.
+        claims: What these have heard of this node's own events.
         clock: Seconds that only rise.
     """
 
@@ -37,11 +39,13 @@ class Asking:
         self,
         log: EventLog[sqlite3.Connection],
         links: Sequence[Link],
+        claims: Claims,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._log = log
         self._links = links
+        self._claims = claims
         self._clock = clock
         self._asked_at = clock()
         self._begun_at = float("-inf")
@@ -53,14 +57,17 @@ class Asking:
             Unavailable: The log cannot be read or written.
         """
         own = await self._log.read(lambda reading: reading.own())
+        is_forked = any(is_fork_of(own.origin, link.sight.quarantined()) for link in self._links)
         if own.standing is Standing.CONTINUES:
-            if not self._is_contradicted(own):
+            if not is_forked or not self._may_begin():
                 return own
             self._begun_at = self._clock()
             return await self._log.write(partial(_begin, own=own), size=0)
         verdict = partial(
             _settle,
             positions=self._positions(),
+            is_forked=is_forked,
+            claimed=self._claims.greatest(own.origin.incarnation),
             is_over=self._has_passed(continuation.ASK_SECONDS),
             is_given_up=self._has_passed(continuation.ASK_SECONDS + continuation.RECOVER_SECONDS),
         )
@@ -76,11 +83,8 @@ class Asking:
             if link.state is not LinkState.ITSELF
         ]
 
-    def _is_contradicted(self, own: Own) -> bool:
-        if self._clock() - self._begun_at < AGAIN_SECONDS:
-            return False
-        looks = (link.sight.looked for link in self._links)
-        return any(seen is not None and is_fork_of(own.origin, seen) for seen in looks)
+    def _may_begin(self) -> bool:
+        return self._clock() - self._begun_at >= AGAIN_SECONDS
 
     def _has_passed(self, seconds: float) -> bool:
         return self._clock() - self._asked_at >= seconds
@@ -90,6 +94,8 @@ def _settle(
     reading: Reading[sqlite3.Connection],
     positions: Sequence[Position | None],
     *,
+    is_forked: bool,
+    claimed: int,
     is_over: bool,
     is_given_up: bool,
 ) -> Standing:
@@ -97,7 +103,10 @@ def _settle(
     answers = [
         None if position is None else continuation.answer(reading, own, position) for position in positions
     ]
-    return continuation.decide(own, answers, is_over=is_over, is_given_up=is_given_up)
+    if is_forked:
+        # It may lie further back than what a position can show of a peer that is ahead.
+        answers.append(continuation.Answer(own.seq, is_contradicted=True))
+    return continuation.decide(own, answers, is_over=is_over, is_given_up=is_given_up, claimed=claimed)
 
 
 def _write_down(

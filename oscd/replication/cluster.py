@@ -10,7 +10,7 @@ import asyncio
 import logging
 import sqlite3
 import ssl
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -36,6 +36,7 @@ from oscd.replication.salts import Salts
 from oscd.replication.ship import Identity
 from oscd.replication.states import LinkState
 from oscd.replication.stream import Home, Tally
+from oscd.replication.twins import Twins
 from oscd.replication.vigil import Vigil
 
 _log = logging.getLogger("oscd.cluster")
@@ -50,8 +51,9 @@ class Mandate:
 
     Attributes:
         salt: What is known of the salt at the start of the worker, and where it is kept.
-        key: Gives the cluster key in force.
-        tls: Makes the context to ask peers with; blocks.
+        key: Gives the cluster key that is shown …
+        secrets: … and every key of this node, none of which a peer may have repeated in the log.
+        tls: Gives the context to ask peers with, asked anew for each connection, as it may be renewed.
         sync_seconds: Between two anti-entropy rounds.
         report: Where the report goes.
         tally: Counts what the links take in.
@@ -61,6 +63,7 @@ class Mandate:
     run: str
     peers: Sequence[Peer]
     key: Callable[[], bytes]
+    secrets: Callable[[], Collection[bytes]]
     tls: Callable[[], ssl.SSLContext]
     salt: Callable[[], bytes]
     salt_path: Path
@@ -84,17 +87,12 @@ class Cluster:
         self._clock = clock
 
     async def run(self) -> NoReturn:
-        """Be the steward of a node among others, until this is cancelled.
-
-        Raises:
-            StartRefused: The files of TLS will not do any more.
-        """
-        tls = await asyncio.to_thread(self._mandate.tls)
+        """Be the steward of a node among others, until this is cancelled."""
         before = await asyncio.to_thread(read_report, self._mandate.report)
         async with AsyncExitStack() as stack:
             calls = []
             for peer in self._mandate.peers:
-                calls.append(Calls(peer, tls, self._mandate.key))
+                calls.append(Calls(peer, self._mandate.tls, self._mandate.key, secrets=self._mandate.secrets))
                 stack.push_async_callback(calls[-1].close)
             await _Term(self._mandate, self._log, self._clock, calls, before).run()
         raise AssertionError("a term of office has no end of its own")
@@ -119,6 +117,7 @@ class _Term:
         known = {} if before is None else {peer.peer: peer for peer in before.peers}
         self._links = [Link(one.peer, changed.set, known.get(one.peer.name)) for one in calls]
         self._tasks: dict[Link, asyncio.Task[None]] = {}
+        self._twins = Twins(self._links)
         self._vigil = Vigil(log, self._links)
         self._readiness = Readiness(self._links, is_ready=before is not None and not before.not_ready)
         self._reporting = Reporting(mandate.report, self._links, self._readiness, changed, clock)
@@ -136,12 +135,13 @@ class _Term:
                 tally=self._mandate.tally,
                 changed=self._reporting.changed.set,
                 clock=self._clock,
+                sync_seconds=self._mandate.sync_seconds,
             )
             begin = partial(self._begin, group, home)
             for link in self._links:
                 begin(link)
             group.create_task(self._sync_on(begin), name="anti-entropy")
-            await self._look_on(begin)
+            await self._look_on(Asking(self._log, self._links, home.claims), begin)
 
     async def _salt(self) -> bytes:
         try:
@@ -177,12 +177,12 @@ class _Term:
         met = (link.sight.node_id for link in self._links)
         return frozenset({self._mandate.node_id, *(node_id for node_id in met if node_id is not None)})
 
-    async def _look_on(self, begin: Callable[[Link], None]) -> None:
+    async def _look_on(self, asking: Asking, begin: Callable[[Link], None]) -> None:
         """Act on what the links have found, again and again."""
-        asking = Asking(self._log, self._links)
         while True:
             # The log says by itself what is wrong with it; the next look finds whether it still is.
             with suppress(Unavailable):
+                self._twins.look()
                 own = await asking.look()
                 self._note(own)
                 self._renew(own, begin)
@@ -207,12 +207,12 @@ class _Term:
                 begin(link)
 
     async def _sync_on(self, begin: Callable[[Link], None]) -> None:
-        """Compare with every peer, and try again what was held."""
+        """Compare with every peer, and try again what was held where that may help."""
         while True:
             await asyncio.sleep(self._mandate.sync_seconds)
             self._vigil.compare()
             for link in self._links:
-                if link.state is LinkState.LIVE and link.sight.held:
+                if link.state is LinkState.LIVE and link.again.is_due(link.sight.held):
                     begin(link)
 
 

@@ -5,18 +5,22 @@ Must not know where a position comes from.
 
 from __future__ import annotations
 
+from oscd.events import codec
 from oscd.events.event import EventRef
 from oscd.events.log import Reading, Store
 from oscd.events.position import Position, mark
 
 
 def lag(own: Position, other: Position) -> int:
-    """How many events another position covers that this one does not."""
+    """How many events another position covers that this one does not, up to `codec.MAX_NUMBER`.
+
+    A peer may claim that number of each of many origins, and more than twice it cannot be written as JSON.
+    """
     missing = 0
     for incarnation, theirs in other.marks.items():
         ours = own.marks.get(incarnation)
         missing += max(0, theirs.seq - (0 if ours is None else ours.seq))
-    return missing
+    return min(missing, codec.MAX_NUMBER)
 
 
 def contradictions(reading: Reading[Store], position: Position) -> list[EventRef]:

@@ -47,15 +47,15 @@ def decide(
     answers: Collection[Answer | None],
     *,
     is_over: bool,
-    is_given_up: bool = False,
-    claimed: int = 0,
+    is_given_up: bool,
+    claimed: int,
 ) -> Standing:
     """The standing of a log, by what the peers have answered so far.
 
     Args:
         answers: One of each configured peer; None where it has not answered, or is gone again.
-        claimed: The greatest seq that any answer has named since this log began to ask. Who named it may have been
-            put back itself meanwhile, and whom it had told may have answered before that.
+        claimed: The greatest seq of this origin that any peer has named since this log began to ask. Who named it may
+            have been put back itself meanwhile, and whom it had told may have answered before that.
         is_over: Whether they had `ASK_SECONDS`.
         is_given_up: Whether what they have of this origin was not to be had in `RECOVER_SECONDS` more.
     """

@@ -17,4 +17,12 @@ class PeerRefused(OscdError):
 
 
 class OriginHeld(OscdError):
-    """An event that must not be taken, and with it what follows of its origin."""
+    """An event that must not be taken, and with it what follows of its origin.
+
+    Attributes:
+        passes: Whether time alone may cure it.
+    """
+
+    def __init__(self, sentence: str, *, passes: bool = False) -> None:
+        super().__init__(sentence)
+        self.passes = passes

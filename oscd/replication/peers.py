@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -11,6 +11,9 @@ NODE_HEADER: Final = "X-OSC-Node"
 RUN_HEADER: Final = "X-OSC-Run"
 """In the answer of a node that has no salt: its name, and the random word of its start, by which a node that asks
 itself knows itself."""
+
+LEAST_TELLING: Final = 8
+"""Bytes of a key; a shorter one may well be part of an honest name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,12 @@ def peers_of(entries: Iterable[str], *, tls: bool) -> tuple[Peer, ...]:
     scheme = "https" if tls else "http"
     peers: dict[str, Peer] = {}
     for entry in entries:
-        url = entry if "://" in entry else f"{scheme}://{entry}"
+        named, separator, address = entry.partition("://")
+        url = f"{named.lower()}://{address}" if separator else f"{scheme}://{entry}"
         peers.setdefault(url.lower(), Peer(entry, url))
     return tuple(peers.values())
+
+
+def holds_key(name: str, keys: Collection[bytes]) -> bool:
+    """Whether a peer calls itself by one of these keys, which it was shown or has: such a name is not to be told."""
+    return any(len(key) >= LEAST_TELLING and key.decode("ascii") in name for key in keys)

@@ -10,9 +10,9 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Protocol
 
-from oscd.replication.calls import SILENCE_SECONDS, Stream
+from oscd.replication.calls import SILENCE_SECONDS
 from oscd.replication.reception import LargeWrite, Received, Reception
 from oscd.replication.trouble import PeerTrouble
 
@@ -28,7 +28,14 @@ _AT_ONCE_BYTES: Final = 4096
 Handle = Callable[[Received], Awaitable[None]]
 
 
-async def deliver(stream: Stream, reception: Reception, handle: Handle) -> NoReturn:
+class Arriving(Protocol):
+    """Bytes as they arrive; see `oscd.replication.calls.Stream`."""
+
+    async def read(self) -> bytes:
+        """The next ones; never none."""
+
+
+async def deliver(stream: Arriving, reception: Reception, handle: Handle) -> NoReturn:
     """Hand over what becomes whole, in order, one after the other, until the stream fails.
 
     What came before it failed is handed over first.
@@ -101,7 +108,7 @@ class _Inbox:
         return data
 
 
-async def _read(stream: Stream, inbox: _Inbox) -> None:
+async def _read(stream: Arriving, inbox: _Inbox) -> None:
     try:
         while True:
             await inbox.put(await stream.read())

@@ -7,9 +7,8 @@ decide for the node: forks, clocks and the question of the start are `cluster.py
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
-from typing import Final
+from typing import Final, NoReturn
 
 from oscd.errors import LogCorrupt, Unavailable
 from oscd.replication.calls import Calls
@@ -19,16 +18,14 @@ from oscd.replication.states import Happening, LinkState
 from oscd.replication.stream import Home, OneStream
 from oscd.replication.trouble import PeerTrouble
 
-_log = logging.getLogger("oscd.cluster")
-
 FIRST_PAUSE_SECONDS: Final = 0.1
 MOST_PAUSE_SECONDS: Final = 1.0
 REFUSED_PAUSE_SECONDS: Final = 5.0
 """Before the next try, each a quarter longer or shorter by chance, so that nodes do not knock all at once."""
 
 
-async def keep_up(link: Link, calls: Calls, home: Home) -> None:
-    """Keep a link up until this is cancelled, or the address turns out to be this node's own."""
+async def keep_up(link: Link, calls: Calls, home: Home) -> NoReturn:
+    """Keep a link up until this is cancelled."""
     link.begin()
     failures = 0
     while True:
@@ -37,10 +34,8 @@ async def keep_up(link: Link, calls: Calls, home: Home) -> None:
             await _run(stream, link)
         finally:
             link.sight.lost()
-        if link.state is LinkState.ITSELF:
-            return
         failures = 0 if stream.was_steady else failures
-        await asyncio.sleep(_pause(link.state, failures))
+        await asyncio.sleep(_pause(link.state, failures, home.sync_seconds))
         failures += 1
         link.move(Happening.DUE)
 
@@ -57,13 +52,14 @@ async def _run(stream: OneStream, link: Link) -> None:
         link.failed(f"this node cannot take anything in: {trouble}")
     except OSError as trouble:
         link.failed(f"this node cannot take anything in: {trouble.strerror or 'its disk is in trouble'}")
-    except Exception:
-        _log.exception("the link to %s failed", link.peer.name)
-        link.failed("this node met an error of its own; its log says more")
+    except Exception as error:
+        link.broke(error)
 
 
-def _pause(state: LinkState, failures: int) -> float:
+def _pause(state: LinkState, failures: int, sync_seconds: float) -> float:
     seconds = min(FIRST_PAUSE_SECONDS * 2.0 ** min(failures, 8), MOST_PAUSE_SECONDS)
     if state is LinkState.REFUSED:
         seconds = REFUSED_PAUSE_SECONDS
+    elif state is LinkState.ITSELF:
+        seconds = sync_seconds
     return seconds * random.uniform(0.75, 1.25)  # noqa: S311 - no secret

@@ -81,12 +81,17 @@ class Writes:
 
 
 class LargeWrite:
-    """One write in a file; see `oscd.replication.take.Batch`."""
+    """One write in a file; see `oscd.replication.take.Batch`.
+
+    Attributes:
+        incarnation: Of its origin.
+    """
 
     is_large = True
 
-    def __init__(self, directory: Path, bounds: Bounds) -> None:
+    def __init__(self, directory: Path, bounds: Bounds, incarnation: str) -> None:
         self.size = 0
+        self.incarnation = incarnation
         self._bounds = bounds
         self._file: IO[bytes] = TemporaryFile(dir=directory, prefix=".oscd-incoming-")  # noqa: SIM115 - see `close`
 
@@ -186,19 +191,25 @@ class Reception:
             self._large = None
 
     def _event(self, frame: EventFrame) -> Iterator[Received]:
-        if self._last is None and (frame.digest in self._recent or frame.incarnation in self.held):
+        if self._last is None and frame.digest in self._recent:
+            return
+        if frame.incarnation in self.held and self._begun_by() in (None, frame.incarnation):
+            # It may have been held within a write; what has come of that is not taken either.
+            self._drop_write()
             return
         try:
             candidate = sound(frame)
         except OriginHeld as held:
             self._hold_unsound(frame, str(held))
             return
-        if candidate.event.origin.incarnation in self.held:
-            return
         self._require_in_turn(candidate.event)
         self._add(frame, candidate)
         if candidate.event.seq == candidate.event.last_seq:
             yield from self._end_write()
+
+    def _begun_by(self) -> str | None:
+        """The incarnation of which a write has begun and not ended."""
+        return None if self._last is None else self._last.origin.incarnation
 
     def _hold_unsound(self, frame: EventFrame, reason: str) -> None:
         """Hold an origin by what its frame says, as its event is not to be believed."""
@@ -225,7 +236,7 @@ class Reception:
             self._write.append((frame, candidate))
             event = candidate.event
             if self._write_bytes > LARGE_BYTES or event.last_seq - event.seq >= LARGE_EVENTS:
-                self._large = LargeWrite(self._directory, self._bounds)
+                self._large = LargeWrite(self._directory, self._bounds, frame.incarnation)
                 for held, _ in self._write:
                     self._large.add(held)
                 self._write = []

@@ -84,6 +84,7 @@ def write_report(path: Path, report: ClusterReport) -> None:
 
     Raises:
         OSError: The directory does not take it; the one before stays.
+        TypeError: Something in it cannot be written as JSON, likewise: a fault of ours.
     """
     draft = path.with_name(f"{path.name}.draft")
     # Not fsynced: after a crash of the machine there is no run left that it could tell of.

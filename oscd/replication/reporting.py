@@ -13,6 +13,7 @@ from oscd.events.log import MicrosecondClock
 from oscd.replication.link import Link
 from oscd.replication.readiness import Readiness
 from oscd.replication.report import ClusterReport, write_report
+from oscd.replication.seldom import Seldom
 from oscd.replication.states import LinkState
 
 _log = logging.getLogger("oscd.cluster")
@@ -46,22 +47,30 @@ class Reporting:
         self._clock = clock
 
     async def run(self) -> NoReturn:
-        """Write until this is cancelled; trouble with the file is told once."""
-        is_failing = False
+        """Write until this is cancelled; trouble with it is told once in a while.
+
+        Without the report nobody knows of the peers, but the links to them go on.
+        """
+        said = Seldom()
         while True:
-            try:
-                await asyncio.to_thread(write_report, self._path, self.report())
-            except OSError as error:
-                if not is_failing:
-                    _log.error("the report on the cluster cannot be written: %s", error.strerror)
-                is_failing = True
-            else:
-                is_failing = False
+            trouble = await self._written()
+            if trouble is not None and said.is_due(trouble):
+                _log.error("the report on the cluster cannot be written: %s", trouble)
             await asyncio.sleep(GAP_SECONDS)
             with suppress(TimeoutError):
                 async with asyncio.timeout(REPORT_SECONDS - GAP_SECONDS):
                     await self.changed.wait()
             self.changed.clear()
+
+    async def _written(self) -> str | None:
+        """Write once; gives why that failed."""
+        try:
+            await asyncio.to_thread(write_report, self._path, self.report())
+        except OSError as error:
+            return error.strerror or "its disk is in trouble"
+        except TypeError as error:  # orjson.JSONEncodeError is one
+            return f"something in it is no JSON ({error})"
+        return None
 
     def report(self) -> ClusterReport:
         """What is known now."""

@@ -18,6 +18,9 @@ MOST_SENTENCES: Final = 8
 """Different ones while one is not said again (`seldom.py`); of further ones nothing is said."""
 
 _WELL: Final = "is in step"
+_ITSELF: Final = (
+    "leads to this very node, so there is nothing to pull from it; it is looked at again each sync interval"
+)
 
 
 class Said:
@@ -37,12 +40,20 @@ class Said:
         """The link failed for this reason."""
         self._say(logging.WARNING, sentence)
 
+    def fault(self, sentence: str, error: Exception) -> None:
+        """The link failed by a fault of this node's own; where it happened is told with it."""
+        self._say(logging.ERROR, sentence, error)
+
     def well(self) -> None:
         """The link is live."""
         self._say(logging.INFO, _WELL)
 
-    def _say(self, level: int, sentence: str) -> None:
+    def itself(self) -> None:
+        """The address is this node's own."""
+        self._say(logging.INFO, _ITSELF)
+
+    def _say(self, level: int, sentence: str, error: Exception | None = None) -> None:
         if sentence == self._current or not self._sentences.is_due(sentence):
             return
         self._current = sentence
-        _log.log(level, "%s: %s", self._peer, sentence)
+        _log.log(level, "%s: %s", self._peer, sentence, exc_info=error)

@@ -18,6 +18,7 @@ from typing import Final
 
 from oscd.errors import StartRefused, Unavailable
 from oscd.events.cipher import SALT_BYTES
+from oscd.events.event import is_node_id
 from oscd.events.salt import keep_salt, load_salt, salt_digest
 from oscd.replication.calls import Answer, Calls
 from oscd.replication.peers import NODE_HEADER, RUN_HEADER
@@ -186,17 +187,20 @@ class Salts:
 async def _asked(calls: Calls) -> Answered:
     peer = calls.peer.name
     try:
-        return _read(peer, await calls.ask(PATH))
+        return _read(calls, await calls.ask(PATH))
     except PeerTrouble as trouble:
         return Unknown(peer, str(trouble))
 
 
-def _read(peer: str, answer: Answer) -> Answered:
+def _read(calls: Calls, answer: Answer) -> Answered:
+    peer = calls.peer.name
     if answer.status == 200:
         if len(answer.content) == SALT_BYTES:
             return Has(peer, answer.content)
         return Unknown(peer, f"it gives something that is not a salt of {SALT_BYTES} bytes")
-    node_id, run = answer.headers.get(NODE_HEADER.lower()), answer.headers.get(RUN_HEADER.lower())
-    if answer.status == 204 and node_id and run:
+    node_id, run = (answer.headers.get(name.lower(), "") for name in (NODE_HEADER, RUN_HEADER))
+    # For whom this node waits is told to anybody who asks `/ready`.
+    is_named = all(is_node_id(word) and not calls.holds_key(word) for word in (node_id, run))
+    if answer.status == 204 and is_named:
         return HasNone(peer, node_id, run)
     return Unknown(peer, "it does not say who it is: is it a node of this version?")

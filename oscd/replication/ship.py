@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from oscd.events import codec
+from oscd.events.foreign import Raw
 from oscd.events.log import Reading
 from oscd.events.position import Position
 from oscd.projections.sqlite import totals
@@ -64,11 +66,18 @@ class Shipping:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The next frames of a stream, perhaps none, and how far they lead."""
+    """The next frames of a stream, perhaps none, and how far they lead.
+
+    Attributes:
+        is_at_head: Whether that is all there is.
+        ends_write: Whether the last write of which it has anything ends with it: nothing but events may follow where
+            it does not.
+    """
 
     data: bytes
     shipping: Shipping
     is_at_head: bool
+    ends_write: bool
 
 
 def begin(reading: Reading[sqlite3.Connection], pull: Pull) -> Shipping:
@@ -83,18 +92,27 @@ def begin(reading: Reading[sqlite3.Connection], pull: Pull) -> Shipping:
 
 
 def page(reading: Reading[sqlite3.Connection], shipping: Shipping, skip: str | None) -> Page:
-    """The next page of the log, as frames."""
+    """The next page of the log, as frames.
+
+    Raises:
+        LogCorrupt: An event cannot be read.
+    """
     raws = reading.raw(shipping.offset, PAGE_EVENTS)
     if not raws:
-        return Page(b"", shipping, is_at_head=True)
+        return Page(b"", shipping, is_at_head=True, ends_write=True)
     known = shipping.known
-    frames = [
-        event_frame(raw)
-        for raw in raws
-        if raw.incarnation != skip and raw.seq > known.get(raw.incarnation, 0)
-    ]
-    last = raws[-1].offset
-    return Page(b"".join(frames), Shipping(last, known), is_at_head=last >= reading.head())
+    sent = [raw for raw in raws if raw.incarnation != skip and raw.seq > known.get(raw.incarnation, 0)]
+    last = raws[-1]
+    is_at_head = last.offset >= reading.head()
+    # A write has consecutive offsets, and is sent whole or not at all.
+    ends_write = is_at_head or not sent or sent[-1] is not last or _is_last_of_write(last)
+    data = b"".join(event_frame(raw) for raw in sent)
+    return Page(data, Shipping(last.offset, known), is_at_head=is_at_head, ends_write=ends_write)
+
+
+def _is_last_of_write(raw: Raw) -> bool:
+    event = codec.decode_header(raw.header)
+    return event.seq == event.last_seq
 
 
 def status_of(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -98,7 +99,8 @@ class Sight:
     """What is known of one peer.
 
     Attributes:
-        node_id: Its name, once it was met.
+        node_id: Its name, once it was met …
+        run: … and the word of its start, as of its last status.
         last_seen: µs since 1970.
         position: Where it stood at its last status of this stream; None without a stream.
         looked: The last comparison, likewise.
@@ -109,6 +111,7 @@ class Sight:
     """
 
     node_id: str | None = None
+    run: str | None = None
     last_seen: int | None = None
     position: Position | None = None
     looked: Look | None = None
@@ -122,7 +125,7 @@ class Sight:
         if self.clock is None or self.position is None:
             self.clock = PeerClock()
         self.clock.heard(status.now, now, delay)
-        self.node_id = status.node_id
+        self.node_id, self.run = status.node_id, status.run
         self.last_seen = now
         self.position = status.position
         self.entries = status.entries
@@ -155,6 +158,6 @@ class Sight:
         return list({one.origin.incarnation: one for one in (*self.held, *forks)}.values())
 
 
-def is_fork_of(own: Origin, seen: Look) -> bool:
+def is_fork_of(own: Origin, held: Iterable[Held]) -> bool:
     """Whether a peer has another event of this node under a number that it has used: it was put back and went on."""
-    return any(held.origin == own and held.reason == verify.fork(held.seq) for held in seen.forks)
+    return any(one.origin == own and one.reason == verify.fork(one.seq) for one in held)

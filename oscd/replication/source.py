@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -127,14 +127,14 @@ class Source:
         for stream in self._streams.values():
             stream.end(SHUTDOWN)
 
-    def revoke(self, accepted: bytes) -> None:
-        """End the streams that another cluster key than the accepted one has opened.
+    def revoke(self, accepted: Collection[bytes]) -> None:
+        """End the streams that a cluster key has opened which is not accepted any more.
 
         Args:
-            accepted: Its credential.
+            accepted: The credentials of those that are.
         """
         for stream in self._streams.values():
-            if stream.credential != accepted:
+            if stream.credential not in accepted:
                 stream.end(KEY_REPLACED)
 
     def _identity(self) -> Identity:
@@ -265,7 +265,10 @@ class PeerStream:
         def run(reading: Reading[sqlite3.Connection]) -> tuple[bytes, Shipping, bool, bool]:
             following = page(reading, self._shipping, self._pull.skip)
             is_all = following.is_at_head
-            tells = is_due or (is_all and (following.data != b"" or not self._is_told))
+            # Within a write a status would end it; there the bytes of the write are sign of life enough.
+            tells = (is_due and following.ends_write) or (
+                is_all and (following.data != b"" or not self._is_told)
+            )
             told = self._status(reading, is_at_head=is_all) if tells else b""
             return following.data + told, following.shipping, is_all, tells
 

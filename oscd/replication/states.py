@@ -23,13 +23,14 @@ class LinkState(StrEnum):
     REFUSED = "refused"
     """One of the two will not have the other: a new try seldom, as somebody has to do something first."""
     ITSELF = "itself"
-    """The address leads to this very node."""
+    """The address led to this very node at the last look; a new one seldom, as it may lead elsewhere one day."""
 
 
 class Happening(StrEnum):
     """What moves a link."""
 
     ANSWERED = "answered"
+    """It has said who it is: another node of this cluster."""
     CAUGHT_UP = "caught_up"
     LOST = "lost"
     REFUSED = "refused"
@@ -40,6 +41,7 @@ class Happening(StrEnum):
 TRANSITIONS: Final[Mapping[LinkState, Mapping[Happening, LinkState]]] = {
     LinkState.CONNECTING: {
         Happening.ANSWERED: LinkState.CATCHING_UP,
+        Happening.RECOGNISED: LinkState.ITSELF,
         Happening.LOST: LinkState.BACKING_OFF,
         Happening.REFUSED: LinkState.REFUSED,
     },
@@ -47,7 +49,6 @@ TRANSITIONS: Final[Mapping[LinkState, Mapping[Happening, LinkState]]] = {
         Happening.CAUGHT_UP: LinkState.LIVE,
         Happening.LOST: LinkState.BACKING_OFF,
         Happening.REFUSED: LinkState.REFUSED,
-        Happening.RECOGNISED: LinkState.ITSELF,
     },
     LinkState.LIVE: {
         Happening.CAUGHT_UP: LinkState.LIVE,
@@ -56,7 +57,13 @@ TRANSITIONS: Final[Mapping[LinkState, Mapping[Happening, LinkState]]] = {
     },
     LinkState.BACKING_OFF: {Happening.DUE: LinkState.CONNECTING},
     LinkState.REFUSED: {Happening.DUE: LinkState.CONNECTING},
-    LinkState.ITSELF: {},
+    LinkState.ITSELF: {
+        Happening.DUE: LinkState.ITSELF,
+        Happening.RECOGNISED: LinkState.ITSELF,
+        Happening.ANSWERED: LinkState.CATCHING_UP,
+        Happening.LOST: LinkState.BACKING_OFF,
+        Happening.REFUSED: LinkState.REFUSED,
+    },
 }
 
 

@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
-from oscd.events.log import EventLog, MicrosecondClock, Reading
-from oscd.events.standing import Standing
+from oscd.events.log import EventLog, MicrosecondClock
 from oscd.replication.calls import Calls, Stream
+from oscd.replication.claims import Claims
 from oscd.replication.errors import OriginHeld, PeerRefused
 from oscd.replication.link import Link
 from oscd.replication.meeting import refuse_stranger
+from oscd.replication.opening import Opening, opening, query_of
 from oscd.replication.pipe import deliver
 from oscd.replication.reception import Bounds, LargeWrite, Received, Recent, Reception, Writes
-from oscd.replication.ship import Identity, Pull
+from oscd.replication.ship import Identity
 from oscd.replication.sight import look
 from oscd.replication.states import Happening, LinkState
 from oscd.replication.take import Held, Sender, Taken, held_in, meet, take
@@ -49,7 +50,7 @@ class Tally(Protocol):
         """So many new events are in the log, committed."""
 
     def caught_up(self, events: int, seconds: float) -> None:
-        """A peer's backlog of so many new events is taken in, so long after its stream had begun."""
+        """A peer's backlog of so many new events is taken in, so long after its last stream had begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +60,12 @@ class Home:
     Attributes:
         directory: Where a large write waits; on the disk of the log.
         recent: What any of the links has taken in lately.
+        claims: What any peer has named of this node's own events.
         members: Gives the node ids of the cluster, as far as they are known.
         tally: Counts what links take in.
         changed: Told that a person would see something else now.
         clock: µs since 1970.
+        sync_seconds: Between two anti-entropy rounds.
     """
 
     identity: Identity
@@ -73,16 +76,9 @@ class Home:
     tally: Tally
     changed: Callable[[], None]
     clock: MicrosecondClock
+    sync_seconds: float
     recent: Recent = field(default_factory=Recent)
-
-
-@dataclass(frozen=True, slots=True)
-class _Begin:
-    """What a link asks with, as of one view of the log, and the runs of peers that were noted in it."""
-
-    pull: Pull
-    runs: dict[str, str]
-    is_empty: bool
+    claims: Claims = field(default_factory=Claims)
 
 
 class OneStream:
@@ -95,8 +91,7 @@ class OneStream:
         self._home = home
         self._reception = Reception(home.bounds, home.directory, home.recent)
         self._sender: Sender | None = None
-        self._begin: _Begin | None = None
-        self._backlog = 0
+        self._opening: Opening | None = None
         self._delay = 0
         self._began_at = 0.0
         self._looked_at = float("-inf")
@@ -109,33 +104,43 @@ class OneStream:
             PeerTrouble, PeerRefused, Unavailable, LogCorrupt, OSError: Why it ended.
         """
         home = self._home
-        begin = self._begin = await home.log.read(partial(_beginning, identity=home.identity))
-        self._link.asked_as = (begin.pull.skip, begin.pull.asks)
+        opened = self._opening = await home.log.read(partial(opening, identity=home.identity))
+        self._link.asked_as = (opened.pull.skip, opened.pull.asks)
         asked_at = home.clock()
-        async with self._calls.stream(PATH, _query(begin.pull), CONTENT_TYPE) as stream:
+        async with self._calls.stream(PATH, query_of(opened.pull), CONTENT_TYPE) as stream:
             self._delay = min(max(0, home.clock() - asked_at) // 2, MOST_WAY_MICROSECONDS)
-            self._link.move(Happening.ANSWERED)
             self._began_at = asyncio.get_running_loop().time()
             await self._take_in(stream)
 
     async def _take_in(self, stream: Stream) -> None:
         try:
-            await deliver(stream, self._reception, self._handle)
+            await deliver(_Heard(stream, self._note_life), self._reception, self._handle)
         except _RecognisedError:
             self._link.move(Happening.RECOGNISED)
+
+    def _note_life(self) -> None:
+        """Bytes have come: within a large write nothing else shows that the peer is there."""
+        if self._sender is not None:
+            self._link.sight.last_seen = self._home.clock()
 
     async def _handle(self, item: Received) -> None:
         match item:
             case PeerStatus():
                 await self._heard(item)
             case Goodbye(reason):
-                raise PeerTrouble(f"it says goodbye: {reason}")
+                words = self._calls.words(reason)
+                raise PeerTrouble(f"it says goodbye{': ' if words else ''}{words}")
             case _:
                 await self._take(item)
 
     async def _heard(self, status: PeerStatus) -> None:
         if self._sender is None:
             self._sender = await self._met(status)
+            self._link.move(Happening.ANSWERED)
+        elif (status.node_id, status.run) != (self._sender.node_id, self._sender.run):
+            raise PeerRefused("it calls itself something else than before.")
+        assert self._opening is not None
+        self._home.claims.heard(self._opening.incarnation, status.position)
         self._link.sight.heard(status, self._home.clock(), self._delay)
         self._link.sight.held = tuple(self._reception.held.values())
         catches_up = status.is_at_head and self._link.state is LinkState.CATCHING_UP
@@ -157,23 +162,27 @@ class OneStream:
 
     async def _met(self, status: PeerStatus) -> Sender:
         """Make sure that the peer is one of this cluster, and note which run of it this is."""
-        assert self._begin is not None
+        assert self._opening is not None
         identity = self._home.identity
         if (status.node_id, status.run) == (identity.node_id, identity.run):
             raise _RecognisedError
-        refuse_stranger(identity, status, we_are_empty=self._begin.is_empty)
+        if self._calls.holds_key(status.node_id) or self._calls.holds_key(status.run):
+            raise PeerRefused("it repeats a key of this node as its name.")
+        refuse_stranger(identity, status, we_are_empty=self._opening.is_empty)
         sender = Sender(status.node_id, status.run)
-        before = self._begin.runs.get(status.node_id)
+        before = self._opening.runs.get(status.node_id)
         if before == status.run:
             return sender
-        if not await self._home.log.write(partial(meet, sender=sender, before=before), size=0):
+        meeting = partial(meet, sender=sender, before=before, members=self._home.members())
+        if not await self._home.log.write(meeting, size=0):
             raise PeerTrouble("it has started anew meanwhile")
         return sender
 
     def _caught_up(self, now: float) -> None:
         self._live_since = now
         self._link.has_caught_up = True
-        self._home.tally.caught_up(self._backlog, now - self._began_at)
+        self._home.tally.caught_up(self._link.backlog, now - self._began_at)
+        self._link.backlog = 0
         self._link.move(Happening.CAUGHT_UP)
 
     async def _take(self, batch: Writes | LargeWrite) -> None:
@@ -182,20 +191,23 @@ class OneStream:
         taken = await self._taken(batch, self._sender)
         for held in taken.held:
             self._hold(held)
-        self._link.sight.last_seen = self._home.clock()
         if taken.events:
             self._home.tally.ingested(taken.events)
         if self._link.state is LinkState.CATCHING_UP:
-            self._backlog += taken.events
+            self._link.backlog += taken.events
 
     async def _taken(self, batch: Writes | LargeWrite, sender: Sender) -> Taken:
+        rest = _without(self._reception.held, batch)
+        if rest is None:
+            return Taken(0)
+        batch = rest
         terms = Terms(self._home.clock(), self._home.members())
         try:
             taken = await self._home.log.write(
                 partial(take, batch=batch, terms=terms, sender=sender), size=batch.size
             )
         except OriginHeld as held:
-            return Taken(0, (await asyncio.to_thread(held_in, batch, str(held)),))
+            return Taken(0, (await asyncio.to_thread(held_in, batch, held),))
         if isinstance(batch, Writes):
             passed = {held.origin.incarnation for held in taken.held}
             self._home.recent.note(
@@ -211,30 +223,28 @@ class OneStream:
         self._home.changed()
 
 
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """A stream of which each piece is noted as it comes."""
+
+    stream: Stream
+    note: Callable[[], None]
+
+    async def read(self) -> bytes:
+        data = await self.stream.read()
+        self.note()
+        return data
+
+
 class _RecognisedError(Exception):
     """The peer is this very node."""
 
 
-def _beginning(reading: Reading[sqlite3.Connection], identity: Identity) -> _Begin:
-    own = reading.own()
-    asks = own.standing is not Standing.CONTINUES
-    pull = Pull(
-        after=reading.position(),
-        node_id=identity.node_id,
-        run=identity.run,
-        salt=identity.salt,
-        skip=None if asks else own.origin.incarnation,
-        asks=asks,
-    )
-    return _Begin(pull, dict(reading.runs()), reading.head() == 0)
-
-
-def _query(pull: Pull) -> dict[str, str]:
-    query = {
-        "after": pull.after.encode(),
-        "node": pull.node_id,
-        "run": pull.run,
-        "salt": pull.salt,
-        "asks": str(int(pull.asks)),
-    }
-    return query if pull.skip is None else query | {"skip": pull.skip}
+def _without(held: Container[str], batch: Writes | LargeWrite) -> Writes | LargeWrite | None:
+    """A batch without what was cut before the batch ahead of it had its origin held; None where nothing is left."""
+    if isinstance(batch, LargeWrite):
+        return None if batch.incarnation in held else batch
+    events = [one for one in batch.events if one.event.origin.incarnation not in held]
+    if len(events) == len(batch.events):
+        return batch
+    return Writes(events, batch.size) if events else None

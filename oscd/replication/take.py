@@ -6,11 +6,11 @@ over, if it is the same. Must not wait, nor know where the events come from but 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from oscd.events.event import Origin
+from oscd.events.event import Event, Origin
 from oscd.events.foreign import Foreign, OriginTip
 from oscd.events.log import Writing
 from oscd.events.standing import Own, Standing
@@ -43,11 +43,16 @@ class Sender:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """An origin of which nothing more is taken from a stream, from an event on."""
+    """An origin of which nothing more is taken from a stream, from an event on.
+
+    Attributes:
+        passes: Whether time alone may cure the reason.
+    """
 
     origin: Origin
     seq: int
     reason: str
+    passes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +63,22 @@ class Taken:
     held: tuple[Held, ...] = ()
 
 
-def meet(writing: Writing[Any], sender: Sender, before: str | None) -> bool:
+def meet(writing: Writing[Any], sender: Sender, before: str | None, members: Collection[str] = ()) -> bool:
     """Note whose stream this is; False where the peer has started anew since it was asked for.
 
     Args:
         before: The run of that node that was noted before the stream was asked for.
+        members: Node ids of the cluster, as far as they are known.
 
     Raises:
-        Unavailable: The log remembers as many nodes as it may.
+        Unavailable: The log remembers as many nodes as it may, and none of them may be forgotten.
     """
     noted = writing.runs().get(sender.node_id)
     if noted == sender.run:
         return True
     if noted != before:
         return False  # Another run has asked meanwhile, and was told what this log holds.
-    writing.fence(sender.node_id, sender.run)
+    writing.fence(sender.node_id, sender.run, members)
     return True
 
 
@@ -96,10 +102,13 @@ def take(writing: Writing[Any], batch: Batch, terms: Terms, sender: Sender) -> T
     return Taken(writing.ingest(new) if new else 0, tuple(taking.held.values()))
 
 
-def held_in(batch: Batch, reason: str) -> Held:
+def held_in(batch: Batch, held: OriginHeld) -> Held:
     """The origin of a large write that was not taken."""
-    first = next(iter(batch.candidates())).event
-    return Held(first.origin, first.seq, reason)
+    return _held(next(iter(batch.candidates())).event, held)
+
+
+def _held(first: Event, held: OriginHeld) -> Held:
+    return Held(first.origin, first.seq, str(held), passes=held.passes)
 
 
 @dataclass(slots=True)
@@ -120,7 +129,7 @@ class _Taking:
         try:
             return list(self.write(write))
         except OriginHeld as held:
-            self.held[first.origin.incarnation] = Held(first.origin, first.seq, str(held))
+            self.held[first.origin.incarnation] = _held(first, held)
             return []
 
     def write(self, write: Iterable[Candidate]) -> Iterator[Foreign]:

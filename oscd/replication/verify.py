@@ -13,22 +13,18 @@ from typing import Final
 
 from oscd.errors import LogCorrupt
 from oscd.events import codec
-from oscd.events.event import EVENT_ID_BYTES, Event, EventType, Origin, is_node_id
+from oscd.events.event import EVENT_ID_BYTES, MAX_VERSION, Event, EventType, Origin, is_node_id
 from oscd.events.foreign import OriginTip
+from oscd.events.origins import MAX_ORIGINS, MAX_ORIGINS_WITH_MEMBERS
 from oscd.replication.errors import OriginHeld, PeerRefused
 from oscd.replication.wire import EventFrame
+from oscd.times import LAST_MICROSECOND
 
 MAX_AHEAD: Final = 24 * 3600 * 1_000_000
 """µs that an event's stamp may be ahead of this node's clock: as wrong as clocks are by accident, and no more."""
 
 MAX_WRITE_EVENTS: Final = 250_000
 """Events of one write; the largest import makes so many (`oscd.backup.plan.MAX_ENTRIES`)."""
-
-MAX_ORIGINS: Final = 128
-"""Origins a log takes in: with these a position stays under its 4 KiB."""
-
-MAX_ORIGINS_WITH_MEMBERS: Final = 160
-"""… and with those of nodes that are known as members, so that nobody's inventions keep a member out."""
 
 _KEY_ID_BYTES: Final = 16
 _INCARNATION: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
@@ -95,16 +91,21 @@ def origin_of(frame: EventFrame) -> Origin:
 
 
 def _has_sound_numbers(event: Event) -> bool:
+    # What is taken in is shown to people for ever, so it is bounded by what can be shown.
+    times = (event.stamp, event.created_at, event.updated_at)
     return (
         1 <= event.seq <= event.last_seq < event.seq + MAX_WRITE_EVENTS
-        and min(event.stamp, event.version, event.created_at, event.updated_at) >= 0
+        and event.stamp >= 1
+        and 0 <= event.version <= MAX_VERSION
+        and min(times) >= 0
+        and max(times) <= LAST_MICROSECOND
         and (event.replaces is None or event.replaces.seq >= 1)
     )
 
 
 def _has_sound_names(event: Event) -> bool:
-    origin = event.origin
-    if not (_INCARNATION.fullmatch(origin.incarnation) and is_node_id(origin.node_id)):
+    replaced = event.origin if event.replaces is None else event.replaces.origin
+    if not (_is_sound_origin(event.origin) and _is_sound_origin(replaced)):
         return False
     if len(event.event_id) != EVENT_ID_BYTES or len(event.key_id or bytes(_KEY_ID_BYTES)) != _KEY_ID_BYTES:
         return False
@@ -119,6 +120,10 @@ def _has_sound_names(event: Event) -> bool:
         and 1 <= len(category) <= 100
         and not _CONTROL.search(event.key + event.environment + category)
     )
+
+
+def _is_sound_origin(origin: Origin) -> bool:
+    return _INCARNATION.fullmatch(origin.incarnation) is not None and is_node_id(origin.node_id)
 
 
 def _require_sound_body(event: Event, body: bytes) -> None:
@@ -152,7 +157,7 @@ def require_next(tip: OriginTip | None, candidate: Candidate, terms: Terms, orig
     event = candidate.event
     if tip is None:
         _require_room(event, terms, origins)
-        tip = OriginTip(event.origin, 0, codec.genesis_digest(event.origin), -1)
+        tip = OriginTip(event.origin, 0, codec.genesis_digest(event.origin), 0)
     if tip.origin != event.origin:
         raise OriginHeld("its incarnation is known here as that of another node.")
     if event.seq > tip.seq + 1:
@@ -162,7 +167,7 @@ def require_next(tip: OriginTip | None, candidate: Candidate, terms: Terms, orig
     if event.stamp <= tip.stamp:
         raise OriginHeld("its stamps do not rise.")
     if event.stamp > terms.now + MAX_AHEAD:
-        raise OriginHeld("it is stamped more than 24 h ahead of this node's clock.")
+        raise OriginHeld("it is stamped more than 24 h ahead of this node's clock.", passes=True)
     return OriginTip(event.origin, event.seq, candidate.digest, event.stamp)
 
 
@@ -174,4 +179,5 @@ def fork(seq: int) -> str:
 def _require_room(event: Event, terms: Terms, origins: int) -> None:
     most = MAX_ORIGINS_WITH_MEMBERS if event.origin.node_id in terms.members else MAX_ORIGINS
     if origins >= most:
-        raise OriginHeld("this node knows as many origins as a position can name.")
+        # Its node may yet become known as a member, for whom there are more places.
+        raise OriginHeld("this node knows as many origins as a position can name.", passes=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Final
 
@@ -35,26 +35,31 @@ class Vigil:
         self.held: str | None = None
         self._log = log
         self._links = links
-        # A steward before this one may have held the writes.
-        self._is_written = False
+        # A steward before this one may have held the writes; the log says whether.
+        self._knows_held = False
         self._skewed: set[Link] = set()
 
     async def keep(self) -> None:
-        """Hold writes while a clock is far ahead, and let them go when it is not; warn of smaller differences.
+        """Hold writes while a clock is far ahead, until a peer's says that it is not; warn of smaller differences.
+
+        That the peer which was far behind is gone says nothing.
 
         Raises:
-            Unavailable: The log cannot be written.
+            Unavailable: The log cannot be read or written.
         """
         self._warn()
+        if not self._knows_held:
+            self.held = await self._log.read(lambda reading: reading.writes_held())
+            self._knows_held = True
         reason = ahead_of(self._links)
-        if reason == self.held and self._is_written:
+        if reason == self.held or (reason is None and not is_shown_right(self._links)):
             return
         await self._log.write(partial(_hold, reason=reason), size=0)
         if reason is not None:
             _log.error(reason)
-        elif self.held is not None:
+        else:
             _log.warning("this node takes writes again")
-        self.held, self._is_written = reason, True
+        self.held = reason
 
     def compare(self) -> None:
         """Say loudly of which peers this node differs though it holds the same events."""
@@ -86,15 +91,28 @@ class Vigil:
 
 
 def ahead_of(links: Sequence[Link]) -> str | None:
-    """Why a node may not stamp events now: its clock is far ahead of a live peer's; None where it is not."""
-    for link in links:
-        skew = link.sight.skew_seconds()
-        if link.state is LinkState.LIVE and skew is not None and skew < -MAX_AHEAD_SECONDS:
+    """Why a node may not stamp events now: its clock is far ahead of a live peer's; None where no peer shows that."""
+    for link, skew in _live_skews(links):
+        if skew < -MAX_AHEAD_SECONDS:
             return (
-                f"This node's clock is more than 24 h ahead of that of {link.peer.name}, so it takes no writes; set"
-                " the clock of whichever is wrong."
+                f"This node's clock is more than 24 h ahead of that of {link.peer.name}, so it takes no writes until"
+                " the clocks of live peers say otherwise; set the clock of whichever is wrong. Take a peer that will"
+                " not come back out of OSC_CLUSTER_NODES."
             )
     return None
+
+
+def is_shown_right(links: Sequence[Link]) -> bool:
+    """Whether a live peer's clock shows that this node's is not far ahead of it."""
+    return any(skew >= -MAX_AHEAD_SECONDS for _, skew in _live_skews(links))
+
+
+def _live_skews(links: Sequence[Link]) -> Iterator[tuple[Link, float]]:
+    """Of each live peer its clock minus ours, in seconds."""
+    for link in links:
+        skew = link.sight.skew_seconds()
+        if link.state is LinkState.LIVE and skew is not None:
+            yield link, skew
 
 
 def _hold(writing: Writing[sqlite3.Connection], reason: str | None) -> None:

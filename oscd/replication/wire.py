@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import orjson
 
+from oscd.events.codec import MAX_NUMBER
+from oscd.events.event import is_node_id
 from oscd.events.foreign import Raw
 from oscd.events.position import Position, PositionUnreadable, decode_position
 from oscd.replication.errors import PeerRefused
@@ -169,6 +171,8 @@ class Frames:
 def _decoded(held: bytearray, at: int, end: int) -> Frame:
     if held[at] == _IS_EVENT:
         _, header, body, incarnation, seq, digest = _EVENT.unpack_from(held, at)
+        if not 1 <= seq <= MAX_NUMBER:
+            raise PeerRefused("it sends an event under a number that no event has.")
         middle = at + _EVENT.size + header
         return EventFrame(
             incarnation.hex(),
@@ -186,8 +190,8 @@ def _decoded(held: bytearray, at: int, end: int) -> Frame:
 
 def _status(document: dict[str, Any]) -> PeerStatus:
     return PeerStatus(
-        node_id=_text(document["node_id"]),
-        run=_text(document["run"]),
+        node_id=_word(document["node_id"]),
+        run=_word(document["run"]),
         salt=_text(document["salt"]),
         now=_number(document["now"]),
         position=decode_position(_text(document["position"], longest=MAX_DOCUMENT_BYTES)),
@@ -205,7 +209,14 @@ def _text(value: object, longest: int = 300) -> str:
     return value
 
 
+def _word(value: object) -> str:
+    """A name as every node has one."""
+    if not isinstance(value, str) or not is_node_id(value):
+        raise TypeError
+    return value
+
+
 def _number(value: object) -> int:
-    if type(value) is not int or not 0 <= value < 2**63:
+    if type(value) is not int or not 0 <= value <= MAX_NUMBER:
         raise TypeError
     return value

@@ -11,7 +11,7 @@ import socket as sockets
 import ssl
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from hypercorn.asyncio.tcp_server import TCPServer
@@ -20,6 +20,7 @@ from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
 
 from oscd.server.bounds import BoundedApp
+from oscd.server.handshakes import Handshakes
 
 _log = logging.getLogger("oscd.listener")
 
@@ -62,9 +63,10 @@ class Service:
     app: ASGIFramework
     config: Config
     limits: Limits
-    ssl_context: ssl.SSLContext | None
+    tls: Callable[[], ssl.SSLContext] | None
     context: WorkerContext
     loop: asyncio.AbstractEventLoop
+    handshakes: Handshakes = field(default_factory=Handshakes)
 
 
 class Connection:
@@ -113,16 +115,23 @@ class Connection:
         task.add_done_callback(self._helpers.discard)
 
     async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        service, tls = self._service, self._service.ssl_context
+        service = self._service
+        tls = None if service.tls is None else service.tls()
         reader = asyncio.StreamReader(loop=service.loop)
         protocol = _Stream(reader, self._lost)
-        transport, _ = await service.loop.connect_accepted_socket(
-            lambda: protocol,
-            self._accepted,
-            ssl=tls,
-            ssl_handshake_timeout=service.limits.handshake_seconds if tls else None,
-            ssl_shutdown_timeout=TLS_CLOSE_SECONDS if tls else None,
-        )
+        # Before the handshake, while the kernel still knows.
+        address = _address_of(self._accepted) if tls else ""
+        try:
+            transport, _ = await service.loop.connect_accepted_socket(
+                lambda: protocol,
+                self._accepted,
+                ssl=tls,
+                ssl_handshake_timeout=service.limits.handshake_seconds if tls else None,
+                ssl_shutdown_timeout=TLS_CLOSE_SECONDS if tls else None,
+            )
+        except ssl.SSLError as error:
+            service.handshakes.failed(address, error)
+            raise
         transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
         self._transport = transport
         return reader, asyncio.StreamWriter(transport, protocol, reader, service.loop)
@@ -187,6 +196,13 @@ class _Stream(asyncio.StreamReaderProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._lost()
+
+
+def _address_of(accepted: sockets.socket) -> str:
+    try:
+        return str(accepted.getpeername()[0])
+    except OSError:  # it is gone already
+        return "a client"
 
 
 def _is_network_trouble(error: BaseException) -> bool:

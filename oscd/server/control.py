@@ -3,21 +3,27 @@
 Owns: signals and the event loop of a worker process, and what goes over the channel. Must not: know what
 the worker serves.
 
-The channel is a socket pair. Towards the supervisor goes one byte `READY`, once, and `BEAT` each second
-*from the event loop*, so a blocked loop falls silent. Nothing comes back: its end means that the supervisor
-is gone.
+The channel is a socket pair. Towards the supervisor goes one byte `READY`, once, `BEAT` each second *from the event
+loop*, so a blocked loop falls silent, and `RELOADED` after each SIGHUP. Nothing comes back: its end means that the
+supervisor is gone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from oscd.server.resolver import Resolver
+
+_log = logging.getLogger("oscd.worker")
+
 READY: Final = b"r"
 BEAT: Final = b"b"
+RELOADED: Final = b"l"
 
 BEAT_SECONDS: Final = 1.0
 
@@ -36,16 +42,18 @@ class WorkerControl:
 
     Attributes:
         shutdown: Set by SIGTERM, and when the supervisor is gone.
-        on_hangup: Called on the event loop for each SIGHUP.
+        on_hangup: Awaited on the event loop after SIGHUP, one at a time; those that came meanwhile are one more.
         on_beat: Called on the event loop with each beat.
     """
 
     def __init__(self, channel: socket.socket) -> None:
         self.shutdown = asyncio.Event()
-        self.on_hangup: Callable[[], None] = _ignore
+        self.on_hangup: Callable[[], Awaitable[None]] = _ignore_hangup
         self.on_beat: Callable[[], None] = _ignore
         self._channel = channel
         self._beat: asyncio.TimerHandle | None = None
+        self._reload: asyncio.Task[None] | None = None
+        self._is_reload_wanted = False
 
     def install(self, loop: asyncio.AbstractEventLoop) -> None:
         """Take over signals and channel, and begin to beat."""
@@ -53,7 +61,7 @@ class WorkerControl:
         # A terminal sends SIGINT to the whole group; only the supervisor decides what it means.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         loop.add_signal_handler(signal.SIGTERM, self.shutdown.set)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self.on_hangup())
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, CONTROL_SIGNALS)
         loop.add_reader(self._channel.fileno(), self._hear)
         self._beat_on(loop)
@@ -66,9 +74,27 @@ class WorkerControl:
         """Stop beating and hang up."""
         if self._beat is not None:
             self._beat.cancel()
+        if self._reload is not None:
+            self._reload.cancel()
         if self._channel.fileno() >= 0:
             asyncio.get_running_loop().remove_reader(self._channel.fileno())
             self._channel.close()
+
+    def _hang_up(self) -> None:
+        self._is_reload_wanted = True
+        if self._reload is None:
+            self._reload = asyncio.get_running_loop().create_task(self._reload_on(), name="reload")
+
+    async def _reload_on(self) -> None:
+        while self._is_reload_wanted:
+            self._is_reload_wanted = False
+            try:
+                await self.on_hangup()
+            except Exception:
+                # Whatever could not be read again, the worker serves on with what it has.
+                _log.exception("what SIGHUP asks for failed")
+            self._tell(RELOADED)
+        self._reload = None
 
     def _beat_on(self, loop: asyncio.AbstractEventLoop) -> None:
         self._tell(BEAT)
@@ -112,7 +138,7 @@ def run_worker(main: Callable[[WorkerControl], Awaitable[None]], channel: socket
     Raises:
         Exception: What `main` raises; the process then ends with status 1 and is replaced.
     """
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
         runner.run(_controlled(main, channel))
 
 
@@ -125,13 +151,24 @@ async def _controlled(main: Callable[[WorkerControl], Awaitable[None]], channel:
         control.close()
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+def _new_loop() -> asyncio.AbstractEventLoop:
+    loop = _fastest_loop()
+    # Its own is waited for at the end of the process, however long the system's resolver hangs.
+    loop.getaddrinfo = Resolver(loop).getaddrinfo  # type: ignore[method-assign]
+    return loop
+
+
+def _fastest_loop() -> asyncio.AbstractEventLoop:
     try:
         import uvloop
     except ImportError:
-        return asyncio.new_event_loop
-    return uvloop.new_event_loop
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 def _ignore() -> None:
-    """What SIGHUP and a beat do until somebody wants them."""
+    """What a beat does until somebody wants it."""
+
+
+async def _ignore_hangup() -> None:
+    """What SIGHUP does until somebody wants it."""

@@ -10,6 +10,7 @@ import logging
 import os
 import select
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Event, RLock, Thread
@@ -20,8 +21,6 @@ from concurrent_log_handler import ConcurrentRotatingFileHandler
 from oscd.errors import StartRefused
 
 MOST_QUEUED_LINES = 10_000
-FILE_BYTES = 10 * 1024 * 1024
-FILE_COUNT = 5
 
 # A pipe takes this much as one piece (POSIX asks for 512, Linux gives 4096), so lines of several processes
 # on one pipe stay whole.
@@ -31,6 +30,26 @@ _FILE_BATCH_BYTES = 65_536
 # After the first line of a burst the thread waits this long for more: waking it for each would make the event
 # loop hand over the interpreter lock with each.
 _GATHER_SECONDS = 0.02
+
+REST_SECONDS = 2.0
+"""How long an output that writes nothing keeps its file open.
+
+A file that was rotated away meanwhile, by another process of the node or by logrotate(8), would take its space on the
+disk for as long as this process has nothing to say.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """When a log file becomes an older one, and how many of those are kept.
+
+    Attributes:
+        file_bytes: The size from which on it does; lines of one write, 64 KiB at most, may go beyond. 0: never.
+        files: Older ones, at least one.
+    """
+
+    file_bytes: int = 10 * 1024 * 1024
+    files: int = 5
 
 
 class Output(Protocol):
@@ -44,6 +63,9 @@ class Output(Protocol):
         Raises:
             OSError: They were not, or not all, written.
         """
+
+    def rest(self) -> None:
+        """Hold nothing open that somebody may want to be rid of; called when nothing was written for a while."""
 
     def close(self) -> None:
         """Release what is held open."""
@@ -66,16 +88,24 @@ class DescriptorOutput:
             except BlockingIOError:
                 select.select([], [self._descriptor], [], 1)
 
+    def rest(self) -> None:
+        """Nothing is held open."""
+
     def close(self) -> None:
         """Leave the descriptor to its owner."""
 
 
 class FileOutput:
-    """A file that several processes append to and rotate, mode 0600; older ones are `.1` to `.5`."""
+    """A file that several processes append to and rotate, mode 0600; older ones are `.1`, `.2` and so on.
+
+    Each write locks a file beside it, looks whether the file open here still is the one at the path, and only then
+    rotates or appends. So no two processes rotate one file, none writes on into one that another has rotated, and
+    what logrotate(8) has renamed is left at the next line, without a signal.
+    """
 
     batch_bytes = _FILE_BATCH_BYTES
 
-    def __init__(self, path: Path, *, file_bytes: int = FILE_BYTES) -> None:
+    def __init__(self, path: Path, rotation: Rotation) -> None:
         """Open it once now: the handler opens it with the first line, when nobody can be told any more.
 
         Raises:
@@ -87,8 +117,8 @@ class FileOutput:
             raise StartRefused(f"OSC_LOG_FILE={str(path)!r}: {error.strerror}") from None
         self._file = _RaisingHandler(
             path,
-            maxBytes=file_bytes,
-            backupCount=FILE_COUNT,
+            maxBytes=rotation.file_bytes,
+            backupCount=rotation.files,
             chmod=0o600,
             encoding="utf-8",
             unicode_error_policy="replace",
@@ -99,6 +129,10 @@ class FileOutput:
         text = lines.decode(errors="replace").removesuffix("\n")
         self._file.emit(logging.LogRecord("oscd", logging.INFO, "", 0, text, None, None))
 
+    def rest(self) -> None:
+        """Close file and lock file; the next line opens them again."""
+        self._file.let_go()
+
     def close(self) -> None:
         """Close file and lock file."""
         self._file.close()
@@ -106,6 +140,13 @@ class FileOutput:
 
 class _RaisingHandler(ConcurrentRotatingFileHandler):
     """Hands a failed write to the writer, which counts it, instead of printing a traceback."""
+
+    def let_go(self) -> None:
+        """Close the files as at the end; unlike `close`, the handler stays one that `logging` knows."""
+        for stream in (self.stream, self.stream_lock):
+            if stream is not None:
+                stream.close()
+        self.stream = self.stream_lock = None
 
     def handleError(self, record: logging.LogRecord) -> None:
         raise
@@ -177,7 +218,7 @@ class LineWriter:
                 if batch:
                     yield batch
                 batch = b""
-                line = self._queue.get()
+                line = self._next()
                 self._closing.wait(_GATHER_SECONDS)
             if line is None:
                 break
@@ -187,6 +228,14 @@ class LineWriter:
             batch += line
         if batch:
             yield batch
+
+    def _next(self) -> bytes | None:
+        """Wait for a line; while none comes the output rests."""
+        try:
+            return self._queue.get(timeout=REST_SECONDS)
+        except Empty:
+            self._output.rest()
+        return self._queue.get()
 
     def _count_lost(self, count: int) -> None:
         with self._counting:

@@ -25,7 +25,7 @@ from structlog.contextvars import get_contextvars
 from structlog.typing import EventDict, FilteringBoundLogger
 
 from oscd.server.log_lines import RENDERERS, Render, exception_fields, source_file, timestamp
-from oscd.server.log_writer import DescriptorOutput, FileOutput, LineWriter, Output
+from oscd.server.log_writer import DescriptorOutput, FileOutput, LineWriter, Output, Rotation
 
 # Below this a library's records are dropped, whatever OSC_LOG_LEVEL says.
 LIBRARY_LEVEL = logging.WARNING
@@ -139,19 +139,24 @@ class _Bridge(logging.Handler):
         self._sink.put(record.levelname.lower(), _harmless_text(record), site, fields)
 
 
-def configure_logging(level: str, format: str, file: Path | None, node_id: str) -> LogSink:
+def configure_logging(
+    level: str, format: str, file: Path | None, node_id: str, rotation: Rotation | None = None
+) -> LogSink:
     """Send all logging of this process through one sink, to `file` or to standard output.
 
     Args:
         level: A name of `logging`; libraries are held to WARNING and above whatever it is.
         format: `json` or `console`.
-        file: Rotated at 10 MiB; several processes may share it.
+        file: Several processes may share it.
         node_id: Stands in every line.
+        rotation: Of the file; the same for all processes that share it.
 
     Raises:
         StartRefused: The file cannot be written.
     """
-    output = DescriptorOutput(sys.stdout.fileno()) if file is None else FileOutput(file)
+    output = (
+        DescriptorOutput(sys.stdout.fileno()) if file is None else FileOutput(file, rotation or Rotation())
+    )
     sink = LogSink(output, RENDERERS[format], logging.getLevelNamesMapping()[level], node_id)
     sink._take_over()
     return sink

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,26 @@ from oscd.server.binding import is_loopback
 from oscd.server.settings_sources import Given, given_texts, secret_from_file, unknown_name_warnings
 from oscd.server.settings_table import TABLE, Row, Settings, known_names
 
-__all__ = ["Settings", "load_settings"]
+__all__ = ["Renewed", "Settings", "load_settings", "renew_keys"]
 
 # The example in the original's documentation; many deployments never changed it.
 PLACEHOLDER_API_KEY = b"your-super-secret-api-key-here"
+
+_CLUSTER_KEY = "OSC_CLUSTER_KEY"
+_API_KEY = "OSC_API_KEY"
+_RENEWABLE = frozenset({_API_KEY, _CLUSTER_KEY, "OSC_SSL_KEYFILE_PASSWORD"})
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """What a node that runs goes on with once its keys were read again.
+
+    Attributes:
+        warnings: What the operator should see.
+    """
+
+    settings: Settings
+    warnings: tuple[str, ...]
 
 
 def load_settings(environ: Mapping[str, str], directory: Path) -> tuple[Settings, list[str]]:
@@ -33,14 +50,7 @@ def load_settings(environ: Mapping[str, str], directory: Path) -> tuple[Settings
             contradict each other in a way that would leave the node open.
     """
     texts = given_texts(environ, directory)
-    values: dict[str, Any] = {}
-    sources: dict[str, str] = {}
-    for attribute, row in TABLE.items():
-        given = _given(row, texts, directory)
-        if given is not None:
-            values[attribute] = _parsed(row, given)
-            sources[row.name] = given.source
-    settings = Settings(**values, sources=sources)
+    settings = _read(texts, directory)
     _refuse_open_doors(settings)
     warnings = [
         *unknown_name_warnings(texts, known_names()),
@@ -48,6 +58,67 @@ def load_settings(environ: Mapping[str, str], directory: Path) -> tuple[Settings
         *_cluster_warnings(settings),
     ]
     return _with_cluster_key(_without_wildcard_origin(settings)), warnings
+
+
+def renew_keys(kept: Settings, environ: Mapping[str, str], directory: Path) -> Renewed:
+    """Read API keys, cluster keys and the password of the TLS key again for a node that runs.
+
+    All else stays as it was decided at its start.
+
+    Args:
+        kept: What it runs with.
+
+    Raises:
+        StartRefused: As of `load_settings`, or one of the keys is gone: all of them stay as they are then.
+    """
+    read = _read(given_texts(environ, directory), directory)
+    sources = {name: source for name, source in kept.sources.items() if name not in _RENEWABLE}
+    sources |= {name: source for name, source in read.sources.items() if name in _RENEWABLE}
+    renewed = dataclasses.replace(
+        kept,
+        api_keys=read.api_keys,
+        cluster_keys=read.cluster_keys,
+        ssl_keyfile_password=read.ssl_keyfile_password,
+        sources=sources,
+    )
+    _refuse_open_doors(renewed)
+    was_own = kept.sources.get(_CLUSTER_KEY, _API_KEY) != _API_KEY
+    if kept.cluster_enabled and was_own and not renewed.cluster_keys:
+        # Nodes would show each other an API key from now on, and whoever holds that could read the whole log.
+        raise StartRefused(f"{_CLUSTER_KEY} ({kept.sources[_CLUSTER_KEY]}): there is no key in it any more")
+    renewed = _with_cluster_key(renewed)
+    changed = ", ".join(_changed(kept, read))
+    late = [f"changed, but not before the node is started again: {changed}"] if changed else []
+    return Renewed(renewed, (*late, *_key_warnings(renewed)))
+
+
+def _changed(kept: Settings, read: Settings) -> Iterator[str]:
+    """Names of settings other than keys that differ from those a node was started with."""
+    # As the start makes them what the node runs with.
+    read = dataclasses.replace(
+        _without_wildcard_origin(read),
+        host_port=read.host_port or kept.host_port,
+        database_path=read.database_path.resolve(),
+    )
+    for attribute, row in TABLE.items():
+        if row.name not in _RENEWABLE and getattr(kept, attribute) != getattr(read, attribute):
+            yield row.name
+
+
+def _read(texts: Mapping[str, Given], directory: Path) -> Settings:
+    """What is written down, whether it goes together or not.
+
+    Raises:
+        StartRefused: A value cannot be parsed, or a secret is given twice or cannot be read.
+    """
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for attribute, row in TABLE.items():
+        given = _given(row, texts, directory)
+        if given is not None:
+            values[attribute] = _parsed(row, given)
+            sources[row.name] = given.source
+    return Settings(**values, sources=sources)
 
 
 def _given(row: Row, texts: Mapping[str, Given], directory: Path) -> Given | None:
@@ -94,11 +165,12 @@ def _cluster_warnings(settings: Settings) -> Iterator[str]:
         if settings.cluster_nodes:
             yield "OSC_CLUSTER_NODES is set, but nothing is replicated: set OSC_CLUSTER_ENABLED=true"
         return
-    if settings.cluster_key is None:
+    if not settings.cluster_keys:
         yield (
             "OSC_CLUSTER_KEY is not set: nodes show each other the first API key, so whoever holds that can read"
             " the salt and the whole log"
         )
+    yield from _key_warnings(settings)
     if settings.cluster_node_id is None:
         yield (
             f"OSC_CLUSTER_NODE_ID is not set: this node is called {settings.node_id} after its port, and two nodes"
@@ -111,6 +183,19 @@ def _cluster_warnings(settings: Settings) -> Iterator[str]:
         yield f"OSC_CLUSTER_NODES: the cluster key and the log travel in clear to {', '.join(clear)}; use https://"
 
 
+def _key_warnings(settings: Settings) -> Iterator[str]:
+    """What is unwise about the cluster keys that were chosen."""
+    if not settings.cluster_enabled:
+        return
+    if PLACEHOLDER_API_KEY in settings.cluster_keys:
+        yield "OSC_CLUSTER_KEY is the example everybody knows: choose a secret one"
+    if settings.sources.get(_CLUSTER_KEY) != _API_KEY and set(settings.cluster_keys) & set(settings.api_keys):
+        yield (
+            "OSC_CLUSTER_KEY is an API key as well: whoever holds that can read the salt and the whole log; choose"
+            " another one"
+        )
+
+
 def _peers_in_clear(settings: Settings) -> Iterator[Peer]:
     for peer in peers_of(settings.cluster_nodes, tls=settings.https_enabled):
         if not peer.is_encrypted and not is_loopback(peer.host):
@@ -119,10 +204,10 @@ def _peers_in_clear(settings: Settings) -> Iterator[Peer]:
 
 def _with_cluster_key(settings: Settings) -> Settings:
     """Where none is set, nodes show each other the first API key."""
-    if not settings.cluster_enabled or settings.cluster_key is not None:
+    if not settings.cluster_enabled or settings.cluster_keys:
         return settings
-    sources = {**settings.sources, "OSC_CLUSTER_KEY": "OSC_API_KEY"}
-    return dataclasses.replace(settings, cluster_key=settings.api_keys[0], sources=sources)
+    sources = {**settings.sources, _CLUSTER_KEY: _API_KEY}
+    return dataclasses.replace(settings, cluster_keys=settings.api_keys[:1], sources=sources)
 
 
 def _without_wildcard_origin(settings: Settings) -> Settings:

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar, cast
 
+from oscd.server.log_writer import Rotation
 from oscd.server.settings_sources import PREFIX
 from oscd.server.settings_values import (
     Network,
     boolean,
     choice,
-    header_secret,
     header_secrets,
     host_names,
     integer,
@@ -119,8 +119,13 @@ class Settings:
     cluster_sync_interval: float = _row(
         seconds(1, 86400), "CLUSTER_SYNC_INTERVAL", "30", "seconds between anti-entropy rounds"
     )
-    cluster_key: bytes | None = _unset(
-        header_secret, "CLUSTER_KEY", "what nodes show each other; unset: the first API key", secret=True
+    cluster_keys: tuple[bytes, ...] = _row(
+        header_secrets,
+        "CLUSTER_KEY",
+        "",
+        "what nodes show each other; OSC_CLUSTER_KEY_FILE may hold several, one a line: the first is shown, each"
+        " is accepted; unset: the first API key",
+        secret=True,
     )
     cluster_ca_certs: Path | None = _unset(
         path, "CLUSTER_CA_CERTS", "CA bundle for peers; unset: the system's"
@@ -135,8 +140,12 @@ class Settings:
         "least level that is logged",
     )
     log_format: str = _row(choice("json", "console"), "LOG_FORMAT", "json", "json or console")
-    log_file: Path | None = _unset(
-        path, "LOG_FILE", "file to log to, rotated at 10 MiB; unset: standard output"
+    log_file: Path | None = _unset(path, "LOG_FILE", "file to log to, rotated; unset: standard output")
+    log_file_bytes: int = _row(
+        size, "LOG_FILE_BYTES", "10MiB", "size at which that file is rotated; 0 leaves it to logrotate"
+    )
+    log_file_count: int = _row(
+        integer(1, 1000), "LOG_FILE_COUNT", "5", "older log files that are kept, as .1, .2 and so on"
     )
 
     cors_origins: tuple[str, ...] = _row(
@@ -177,6 +186,11 @@ class Settings:
 
     # Where each setting that is not at its default came from: `environment`, `.env` or the name of a `_FILE`.
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def log_rotation(self) -> Rotation:
+        """When the log file becomes an older one."""
+        return Rotation(self.log_file_bytes, self.log_file_count)
 
     @property
     def node_id(self) -> str:

@@ -25,6 +25,7 @@ _FALSE = frozenset({"false", "0", "no", "off"})
 _SIZE = re.compile(r"(\d{1,18})(B|KiB|MiB|GiB|TiB)?", re.ASCII | re.IGNORECASE)
 _SIZE_UNITS = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
 _HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?", re.ASCII)
+_NUMBERS = re.compile(r"[0-9.]+")
 # What every HTTP library sends and receives unchanged in a header; others differ on anything else.
 _HEADER_SAFE = re.compile(r"[!-~]([ -~]*[!-~])?")
 
@@ -162,7 +163,7 @@ def _peer(part: str) -> str:
     except ValueError:
         raise ValueError(accepted) from None
     beside = url.path.strip("/") or url.query or url.fragment or "@" in url.netloc
-    if not complete or url.scheme not in {"", "http", "https"} or beside:
+    if not complete or url.scheme not in {"", "http", "https"} or beside or not _is_called(url.netloc):
         raise ValueError(accepted)
     return part.rstrip("/")
 
@@ -171,6 +172,23 @@ def _is_host(host: str) -> bool:
     """Whether it is a host name or an address.
 
     Raises:
-        ValueError: It is neither, and has colons.
+        ValueError: It is neither, and has colons, or nothing but digits and dots.
     """
-    return bool(_HOST_NAME.fullmatch(host)) or (":" in host and ip_address(host).version == 6)
+    if ":" in host:
+        return ip_address(host).version == 6
+    if _NUMBERS.fullmatch(host):
+        # Not left to the system, which takes 10.1 for 10.0.0.1; nor is it a name that anybody has.
+        return ip_address(host).version == 4
+    return bool(_HOST_NAME.fullmatch(host))
+
+
+def _is_called(netloc: str) -> bool:
+    """Whether the library that calls peers takes this for an address; if not, each call would fail."""
+    # Here, as it takes a tenth of a second that a lone node need not wait for.
+    import httpx
+
+    try:
+        url = httpx.URL(f"http://{netloc}")
+        return url.host != "" and url.port != 0
+    except (httpx.InvalidURL, ValueError):  # the latter of a name that is no IDN
+        return False

@@ -16,7 +16,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnProcess
 from typing import Final
 
-from oscd.server.control import CONTROL_SIGNALS, READY
+from oscd.server.control import CONTROL_SIGNALS, READY, RELOADED
 
 _NEVER: Final = float("inf")
 
@@ -53,6 +53,7 @@ class Slot:
     Attributes:
         name: Of the worker, in the log and as process name.
         process: The running worker, or None between two.
+        is_reloading: Whether the worker was told to reload and has not said yet that it has.
         failures: Workers in a row that died before they were ready.
         start_at: Earliest time, on the monotonic clock, at which the next worker may start.
     """
@@ -62,6 +63,7 @@ class Slot:
         self.name = f"worker-{index}"
         self.listener = listener
         self.process: SpawnProcess | None = None
+        self.is_reloading = False
         self.failures = 0
         self.start_at = 0.0
         self._timing = timing
@@ -75,6 +77,11 @@ class Slot:
     def is_ready(self) -> bool:
         """Whether the present process has said that it serves."""
         return self._ready_since is not None
+
+    @property
+    def serves(self) -> bool:
+        """Whether there is a process, and it has said so."""
+        return self.process is not None and self.is_ready
 
     def start(self, main: Callable[..., None], spec: object, now: float) -> None:
         """Spawn a worker."""
@@ -111,6 +118,8 @@ class Slot:
             self._hang_up()
             return
         self._heard = now
+        if RELOADED in said:
+            self.is_reloading = False
         if READY in said and self._ready_since is None:
             self._ready_since = now
 
@@ -122,6 +131,10 @@ class Slot:
         heard_by = _NEVER if self._heard is None else self._heard + self._timing.silence
         return min(ready_by, heard_by)
 
+    def expect_reload(self) -> None:
+        """Note that the worker is told to reload; one that starts later reads everything anew."""
+        self.is_reloading = self.process is not None
+
     def excuse(self, now: float) -> None:
         """Count all silence so far as the supervisor's own."""
         if self._heard is not None:
@@ -131,6 +144,7 @@ class Slot:
         """Note that the process has ended, and when the next may start."""
         self._hang_up()
         self.process = None
+        self.is_reloading = False
         self.failures = 0 if self.is_ready else self.failures + 1
         if self._ready_since is not None and now - self._ready_since >= self._timing.healthy:
             self._pause = self._timing.first_pause

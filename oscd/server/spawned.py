@@ -23,7 +23,9 @@ _log = logging.getLogger("oscd.worker")
 def worker_main(spec: WorkerSpec, index: int, listener: socket.socket, channel: socket.socket) -> None:
     """The main function of a worker process."""
     settings = spec.settings
-    sink = configure_logging(settings.log_level, settings.log_format, settings.log_file, spec.node_id)
+    sink = configure_logging(
+        settings.log_level, settings.log_format, settings.log_file, spec.node_id, settings.log_rotation
+    )
     try:
         from oscd.server.worker import serve_node
 

@@ -27,6 +27,7 @@ from oscd.feed.bell import Bells
 from oscd.projections.sqlite import SqliteProjections
 from oscd.server.binding import bind_listeners
 from oscd.server.logs import configure_logging, get_logger
+from oscd.server.notify import ServiceManager, taken_from
 from oscd.server.process import harden_process
 from oscd.server.runtime import RuntimeDirectory
 from oscd.server.settings import Settings
@@ -55,6 +56,7 @@ def start(settings: Settings, warnings: Sequence[str], directory: Path) -> int:
     harden_process()
     # A caller's key in the shell the node was started from: no process of a node shall inherit it.
     os.environ.pop("OSC_USER_KEY", None)
+    manager = taken_from(os.environ, os.getpid())
     warnings = [*warnings, *_tls_warnings(settings)]
     listeners = bind_listeners(settings.host, settings.host_port, settings.workers)
     settings = replace(
@@ -63,9 +65,11 @@ def start(settings: Settings, warnings: Sequence[str], directory: Path) -> int:
         # SQLite keeps its other files beside the target of a link; so do we.
         database_path=settings.database_path.resolve(),
     )
-    sink = configure_logging(settings.log_level, settings.log_format, settings.log_file, settings.node_id)
+    sink = configure_logging(
+        settings.log_level, settings.log_format, settings.log_file, settings.node_id, settings.log_rotation
+    )
     try:
-        return _serve(settings, warnings, directory, listeners)
+        return _serve(settings, warnings, directory, listeners, manager)
     finally:
         for listener in listeners:
             listener.close()
@@ -73,7 +77,11 @@ def start(settings: Settings, warnings: Sequence[str], directory: Path) -> int:
 
 
 def _serve(
-    settings: Settings, warnings: Sequence[str], directory: Path, listeners: Sequence[socket.socket]
+    settings: Settings,
+    warnings: Sequence[str],
+    directory: Path,
+    listeners: Sequence[socket.socket],
+    manager: ServiceManager,
 ) -> int:
     logger = get_logger()
     for warning in warnings:
@@ -107,7 +115,11 @@ def _serve(
             bells,
         )
         status = run_supervisor(
-            worker_main, spec, listeners, on_ready=lambda: logger.info(serving_line(settings))
+            worker_main,
+            spec,
+            listeners,
+            on_ready=lambda: logger.info(serving_line(settings)),
+            manager=manager,
         )
     logger.info("oscd has stopped")
     return status

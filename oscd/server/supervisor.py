@@ -21,7 +21,8 @@ from multiprocessing.context import SpawnProcess
 from typing import Final, Protocol, TypeVar, cast
 
 from oscd.errors import StartRefused
-from oscd.server.control import CONTROL_SIGNALS
+from oscd.server.control import BEAT_SECONDS, CONTROL_SIGNALS
+from oscd.server.notify import ServiceManager
 from oscd.server.slot import Slot, Timing
 
 _log = logging.getLogger("oscd.supervisor")
@@ -33,8 +34,9 @@ KILL_SECONDS: Final = 0.3
 """How long to wait for the end of a process that was sent SIGKILL; one that hangs in the kernel takes
 longer."""
 
-STOPPED_SECONDS: Final = 1.0
-"""Oversleeping by more than this, the supervisor was stopped itself (SIGSTOP, a suspended machine)."""
+LONGEST_LOOK_AWAY_SECONDS: Final = 2 * BEAT_SECONDS
+"""Between two looks at the workers. If it takes longer, the supervisor was stopped itself (SIGSTOP, a suspended
+machine) or had no processor, wherever in its round that was."""
 
 Spec = TypeVar("Spec", contravariant=True)
 
@@ -52,6 +54,7 @@ def run_supervisor(
     listeners: Sequence[socket.socket],
     *,
     on_ready: Callable[[], None],
+    manager: ServiceManager | None = None,
     timing: Timing | None = None,
 ) -> int:
     """Keep one worker per listening socket running until SIGTERM or SIGINT; return the exit status.
@@ -63,13 +66,16 @@ def run_supervisor(
         spec: Its first argument; pickled and sent through a pipe, so it never shows on a command line.
         listeners: From `binding.bind_listeners`; closed when the service stops.
         on_ready: Called once, when all workers are ready for the first time.
+        manager: Told how the workers do; by default nobody.
         timing: Limits other than the usual ones.
 
     Raises:
         StartRefused: The workers die before they are ready, or are not ready in time.
     """
     with _signals_as_bytes() as signals:
-        supervisor = _Supervisor(main, spec, listeners, on_ready, timing or Timing(), signals)
+        supervisor = _Supervisor(
+            main, spec, listeners, on_ready, manager or ServiceManager(), timing or Timing(), signals
+        )
         supervisor.run()
     return 0
 
@@ -81,6 +87,7 @@ class _Supervisor:
         spec: object,
         listeners: Sequence[socket.socket],
         on_ready: Callable[[], None],
+        manager: ServiceManager,
         timing: Timing,
         signals: socket.socket,
     ) -> None:
@@ -88,17 +95,22 @@ class _Supervisor:
         self._spec = spec
         self._slots = [Slot(index, sock, timing) for index, sock in enumerate(listeners)]
         self._on_ready: Callable[[], None] | None = on_ready
+        self._manager = manager
+        self._is_reloading = False
         self._timing = timing
         self._signals = signals
         self._stop_by: float | None = None
         self._interrupts = 0
+        self._looked_at = time.monotonic()
 
     def run(self) -> None:
         try:
             while not self._is_over():
+                now = self._look()
                 for slot in self._slots:
-                    self._tend(slot)
+                    self._tend(slot, now)
                 self._announce()
+                self._report()
                 self._wait()
                 self._obey()
         finally:
@@ -112,9 +124,21 @@ class _Supervisor:
     def _running(self) -> list[SpawnProcess]:
         return [slot.process for slot in self._slots if slot.process and slot.process.exitcode is None]
 
-    def _tend(self, slot: Slot) -> None:
-        """Do what one worker's state asks for."""
+    def _look(self) -> float:
+        """The time of this round; the workers' silence is forgiven where the supervisor itself was away.
+
+        All of a round goes by this one time, so that a stop in the middle of it is found by the next, before anybody
+        is judged.
+        """
         now = time.monotonic()
+        if now - self._looked_at > LONGEST_LOOK_AWAY_SECONDS:
+            for slot in self._slots:
+                slot.excuse(now)
+        self._looked_at = now
+        return now
+
+    def _tend(self, slot: Slot, now: float) -> None:
+        """Do what one worker's state asks for."""
         slot.hear(now)
         if slot.process is not None and slot.process.exitcode is not None:
             self._bury(slot, slot.process.exitcode)
@@ -162,17 +186,38 @@ class _Supervisor:
         ):
             self._on_ready()
             self._on_ready = None
+            self._manager.ready(self._in_service())
+
+    def _report(self) -> None:
+        """Tell the service manager how the workers do.
+
+        A sign of life takes a worker that serves: where none has come up for as long as the manager waits, a start
+        from scratch is the last thing to try. A hung one is killed here, and counts until then.
+        """
+        if self._stop_by is not None or self._on_ready is not None:
+            return
+        if self._is_reloading and not any(slot.is_reloading for slot in self._slots):
+            self._is_reloading = False
+            self._manager.ready(self._in_service())
+        self._manager.status(self._in_service())
+        if any(slot.serves for slot in self._slots):
+            self._manager.alive(time.monotonic())
+
+    def _in_service(self) -> str:
+        serving = sum(slot.serves for slot in self._slots)
+        return f"{serving} of {len(self._slots)} workers serve"
+
+    def _due(self) -> float:
+        """When something is to be done even if nothing happens."""
+        if self._stop_by is not None:
+            return self._stop_by
+        due = min(slot.due() for slot in self._slots)
+        return min(due, self._manager.due()) if any(slot.serves for slot in self._slots) else due
 
     def _wait(self) -> None:
         """Sleep until there is news or something is due."""
-        due = min(slot.due() for slot in self._slots) if self._stop_by is None else self._stop_by
-        before = time.monotonic()
-        timeout = max(0.0, due - before)
+        timeout = min(max(0.0, self._due() - time.monotonic()), BEAT_SECONDS)
         wait([self._signals, *(source for slot in self._slots for source in slot.sources())], timeout)
-        now = time.monotonic()
-        if now - before > timeout + STOPPED_SECONDS:
-            for slot in self._slots:
-                slot.excuse(now)
 
     def _obey(self) -> None:
         """Do what the signals since the last look ask for."""
@@ -182,14 +227,24 @@ class _Supervisor:
             return
         for number in received:
             if number == signal.SIGHUP:
-                self._pass_on(signal.SIGHUP)
+                self._reload()
             else:
                 self._interrupts += number == signal.SIGINT
                 self._stop()
 
+    def _reload(self) -> None:
+        """Have the workers read anew what they read at SIGHUP."""
+        if self._on_ready is None and self._stop_by is None:
+            self._is_reloading = True
+            self._manager.reloading()
+        for slot in self._slots:
+            slot.expect_reload()
+        self._pass_on(signal.SIGHUP)
+
     def _stop(self) -> None:
         now = time.monotonic()
         if self._stop_by is None:
+            self._manager.stopping()
             self._stop_by = now + self._timing.stop
             for slot in self._slots:
                 slot.listener.close()

@@ -5,10 +5,8 @@ One of the two bootstraps that see every folder (the other is `cli/`). Must not 
 
 from __future__ import annotations
 
-import logging
-import os
 import socket
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -16,10 +14,8 @@ from oscd import __version__
 from oscd.api.app import EdgeRules, Parts, create_app
 from oscd.api.call import Limits as RequestLimits
 from oscd.api.cluster import Membership
-from oscd.api.guard import Guard
 from oscd.api.service import Readiness
 from oscd.backup.backups import Backups
-from oscd.errors import StartRefused
 from oscd.events import cipher
 from oscd.events.cipher import BackupKey, Cipher
 from oscd.events.derivation_slot import DerivationSlot
@@ -40,23 +36,21 @@ from oscd.projections.sqlite import SqliteProjections
 from oscd.replication.members import Members
 from oscd.replication.peers import peers_of
 from oscd.replication.source import Source
-from oscd.server.binding import is_loopback
+from oscd.server.certificates import Certificates
 from oscd.server.connection import Limits as ConnectionLimits
 from oscd.server.control import WorkerControl
 from oscd.server.health import NodeHealth
+from oscd.server.keys import Keys
 from oscd.server.late_salt import LateSalt
 from oscd.server.listener import hypercorn_config, serve
 from oscd.server.logs import LogSink
-from oscd.server.settings import Settings, load_settings
+from oscd.server.settings import Settings
 from oscd.server.spec import WorkerSpec
 from oscd.server.steward import Duty, Steward
-from oscd.server.tls import certificate_ends, peer_tls_context, tls_context
 from oscd.streams.registry import Registry
 from oscd.streams.subscription import Feed
-from oscd.streams.ticket import Tickets, credential
+from oscd.streams.ticket import Tickets
 from oscd.times import microseconds_now
-
-_log = logging.getLogger("oscd.worker")
 
 REPORT = "cluster.json"
 """In the directory of the run: what the steward knows of the peers."""
@@ -88,9 +82,11 @@ async def serve_node(
     feed = Feed(log, tail, settings.sse_keepalive_interval, counters.opened, spec.node_id)
     registry = _registry_of(spec, index, feed, counters, board)
     membership = _membership_of(spec, log, bell, salt)
-    keys = _Keys(spec, registry, membership.source)
-    control.on_hangup = keys.reload
-    health = _health_of(spec, index, log)
+    keys = Keys(spec, index, registry, membership.source)
+    # The files may have changed since the start of the node.
+    certificates = Certificates(keys.settings, index)
+    control.on_hangup = partial(_reload, keys, certificates)
+    health = _health_of(spec, index, log, certificates)
     control.on_beat = health.beat
     health.beat()  # the first one of the loop was before
     app = create_app(
@@ -111,10 +107,8 @@ async def serve_node(
     )
     duties = [Duty("checkpoint", CHECKPOINT_SECONDS, log.checkpoint)]
     if settings.cluster_enabled:
-        duties.append(_cluster_duty(spec, log, salt, keys, synced, counters))
+        duties.append(_cluster_duty(spec, log, salt, keys, certificates, synced, counters))
     steward = Steward(sidecar(settings.database_path, "steward-lock"), duties)
-    # Before it says that it is ready: the files may have changed since the start.
-    tls = tls_context(settings)
     bell.open()
     log.start()
     salt.start()
@@ -128,7 +122,7 @@ async def serve_node(
             config=hypercorn_config(),
             shutdown=control.shutdown,
             limits=ConnectionLimits(max_connections=-(-settings.max_connections // settings.workers)),
-            ssl_context=tls,
+            tls=certificates.serving if certificates.serves_tls else None,
             on_closed=partial(_end_streams, registry, membership.source),
         )
     finally:
@@ -139,6 +133,12 @@ async def serve_node(
         registry.report()
         await log.close()
         bell.close()
+
+
+async def _reload(keys: Keys, certificates: Certificates) -> None:
+    """What SIGHUP asks for."""
+    keys.reload()
+    await certificates.reload(keys.settings)
 
 
 def _log_of(spec: WorkerSpec, counters: Counters, bell: Bell) -> SqliteLog:
@@ -160,14 +160,12 @@ def _room_of(settings: Settings) -> Room:
     return Room(settings.min_free_bytes, settings.max_log_bytes)
 
 
-def _health_of(spec: WorkerSpec, index: int, log: SqliteLog) -> NodeHealth:
+def _health_of(spec: WorkerSpec, index: int, log: SqliteLog, certificates: Certificates) -> NodeHealth:
     settings = spec.settings
-    # The files as this worker loads them: what it goes on to serve until it is replaced.
-    ends = {use: moment.timestamp() for use, moment in certificate_ends(settings).items()}
     # It goes on, so that a worker which does not come back is seen to be late.
     beats = Board(spec.runtime / "beats", settings.workers, index, goes_on=True)
     return NodeHealth(
-        Readiness(log.probe), spec.file, _room_of(settings), beats, settings.workers, lambda: ends
+        Readiness(log.probe), spec.file, _room_of(settings), beats, settings.workers, certificates.ends
     )
 
 
@@ -206,7 +204,13 @@ def _exposition_of(
 
 
 def _cluster_duty(
-    spec: WorkerSpec, log: SqliteLog, salt: SaltSource, keys: _Keys, synced: Synced, counters: Counters
+    spec: WorkerSpec,
+    log: SqliteLog,
+    salt: SaltSource,
+    keys: Keys,
+    certificates: Certificates,
+    synced: Synced,
+    counters: Counters,
 ) -> Duty:
     # Here, as it takes a tenth of a second that a lone node need not wait for.
     from oscd.replication.cluster import Cluster, Mandate
@@ -219,7 +223,8 @@ def _cluster_duty(
         run=spec.run,
         peers=peers_of(settings.cluster_nodes, tls=settings.https_enabled),
         key=lambda: keys.cluster_key,
-        tls=partial(peer_tls_context, settings),
+        secrets=lambda: keys.guard.secrets,
+        tls=certificates.peers,
         salt=salt,
         salt_path=settings.salt_file_path,
         # A value is a third larger when it is sealed; the largest write is an import.
@@ -258,7 +263,7 @@ def _registry_of(spec: WorkerSpec, index: int, feed: Feed, counters: Counters, b
     )
 
 
-def _rules_of(settings: Settings, keys: _Keys) -> EdgeRules:
+def _rules_of(settings: Settings, keys: Keys) -> EdgeRules:
     return EdgeRules(
         guard=lambda: keys.guard,
         limits=RequestLimits(
@@ -281,55 +286,6 @@ def _keyring_of(spec: WorkerSpec, counters: Counters, salt: SaltSource) -> KeyRi
 
     slot = DerivationSlot(sidecar(spec.settings.database_path, "derivation-lock"))
     return KeyRing(salt, slot=slot, derive=derive, derive_backup_key=derive_backup_key)
-
-
-class _Keys:
-    """The guard in force, and its renewal when the operator has rotated keys (SIGHUP)."""
-
-    def __init__(self, spec: WorkerSpec, registry: Registry, source: Source | None) -> None:
-        self._spec = spec
-        self._registry = registry
-        self._source = source
-        self.guard = guard_of(spec.settings)
-        # A worker that replaces another starts after keys may have been rotated.
-        self.reload()
-
-    @property
-    def cluster_key(self) -> bytes:
-        """What this node shows its peers; where clustering is on there is one."""
-        assert self.guard.cluster_key is not None
-        return self.guard.cluster_key
-
-    def reload(self) -> None:
-        """Read API keys and cluster key again; whether one is required, and all else, stays as at the start."""
-        try:
-            settings, _ = load_settings(os.environ, self._spec.directory)
-        except StartRefused as error:
-            _log.error("the API keys were not read again: %s", error)
-            return
-        if settings.api_keys or not self._spec.settings.api_key_required:
-            kept = self._spec.settings
-            self.guard = guard_of(replace(kept, api_keys=settings.api_keys, cluster_key=settings.cluster_key))
-            self._registry.revoke({credential(api_key) for api_key in self.guard.api_keys})
-            if self._source is not None and self.guard.cluster_key is not None:
-                self._source.revoke(credential(self.guard.cluster_key))
-        else:
-            _log.error("the API keys were not replaced: the settings name none now")
-
-
-def guard_of(settings: Settings) -> Guard:
-    """The edge's rules, as the settings have them.
-
-    Only a keyless node on loopback checks host names: there a web page that rebinds its own name to 127.0.0.1
-    would otherwise be let in by whoever sits before the browser.
-    """
-    keyless = not settings.api_key_required
-    return Guard(
-        api_keys=() if keyless else settings.api_keys,
-        hosts=frozenset(settings.allowed_hosts) if keyless and is_loopback(settings.host) else None,
-        origins=frozenset(settings.cors_origins),
-        cluster_key=settings.cluster_key if settings.cluster_enabled else None,
-    )
 
 
 def sidecar(database: Path, name: str) -> Path:

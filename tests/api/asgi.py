@@ -384,7 +384,7 @@ async def opened_site(
             membership=Membership(node_id, salt, "run", members, source),
         ),
         rules=EdgeRules(
-            guard=lambda: Guard(tuple(api_keys), hosts, origins, cluster_key()),
+            guard=lambda: Guard(tuple(api_keys), hosts, origins, tuple(filter(None, [cluster_key()]))),
             limits=Limits(
                 min_user_key_length=8, max_body_bytes=max_body_bytes, max_import_bytes=max_import_bytes
             ),

@@ -322,12 +322,12 @@ BAD_ENTRIES: list[tuple[Any, str | None, str]] = [
     (
         entry(created_at="1969-12-31T23:59:59Z"),
         "k",
-        "created_at: must be a time from 1970 on such as 2026-01-31T12:00:00Z",
+        "created_at: must be a time from 1970 to 9999 such as 2026-01-31T12:00:00Z",
     ),
     (
         entry(updated_at="yesterday"),
         "k",
-        "updated_at: must be a time from 1970 on such as 2026-01-31T12:00:00Z",
+        "updated_at: must be a time from 1970 to 9999 such as 2026-01-31T12:00:00Z",
     ),
     ([], None, "body: must be a JSON object"),
     ("k", None, "body: must be a JSON object"),

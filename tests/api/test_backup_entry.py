@@ -63,3 +63,16 @@ def test_only_escapes_make_an_entry_longer(monkeypatch: pytest.MonkeyPatch, more
     value = b"[" + more * (2 * MOST_BYTES // len(more)) + b"[]]"
     found = judge(b'{"key":"k","environment":"e","value":%b}' % value, MOST_BYTES)
     assert found == Failure(None, None, LARGER)
+
+
+@pytest.mark.parametrize("name", sorted(TIMES))
+@pytest.mark.parametrize(
+    "time", ["1969-12-31T23:59:59Z", "9999-12-31T23:59:59-00:01", "9999-12-31T23:59:60Z"]
+)
+def test_a_time_that_could_not_be_told_again_is_refused(name: str, time: str) -> None:
+    """Peers would hold the event, and lists fail on it."""
+    found = judge(
+        orjson.dumps({"key": "k", "environment": "e", "value": 1} | TIMES | {name: time}), MOST_BYTES
+    )
+    assert isinstance(found, Failure)
+    assert name in found.reason

@@ -142,7 +142,7 @@ def test_a_header_that_decides_comes_once(name: str) -> None:
 @pytest.mark.parametrize("path", sorted(PEER_PATHS))
 def test_salt_and_log_open_to_the_cluster_key_only(path: str) -> None:
     """No API key does, nor anything like the cluster key; what it opened is noted, and elsewhere it opens nothing."""
-    guard = Guard((b"api-key",), None, frozenset(), b"cluster-key")
+    guard = Guard((b"api-key",), None, frozenset(), (b"cluster-key", b"cluster-key-of-before"))
     for wrong in ("", "api-key", "cluster-ke", "cluster-keyx", "Cluster-key", "cluster-key\xff"):
         with pytest.raises(NotAPeer, match="OSC_CLUSTER_KEY"):
             admit(guard, "GET", path, ("x-api-key", wrong))
@@ -153,6 +153,12 @@ def test_salt_and_log_open_to_the_cluster_key_only(path: str) -> None:
     exchange = exchange_of(http_scope("GET", path, [("x-api-key", "cluster-key")], None), ())
     guard.admit(exchange, "GET", path)
     assert (exchange.cluster_key, exchange.api_key) == (b"cluster-key", None)
+    guard.admit(
+        another := exchange_of(http_scope("GET", path, [("x-api-key", "cluster-key-of-before")], None), ()),
+        "GET",
+        path,
+    )
+    assert another.cluster_key == b"cluster-key-of-before"
     with pytest.raises(Forbidden):
         admit(guard, "GET", "/cluster/status", ("x-api-key", "cluster-key"))
     admit(guard, "OPTIONS", path)
@@ -171,4 +177,4 @@ def test_without_clustering_there_is_no_salt_and_no_log_to_ship(
 
 def test_no_key_is_in_the_repr_of_a_guard() -> None:
     """A traceback may show it."""
-    assert "key-of" not in repr(Guard((b"key-of-callers",), None, frozenset(), b"key-of-nodes"))
+    assert "key-of" not in repr(Guard((b"key-of-callers",), None, frozenset(), (b"key-of-nodes",)))

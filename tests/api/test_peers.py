@@ -157,6 +157,7 @@ async def test_of_a_stream_a_head_says_as_much(open_member: Site) -> None:
         {"run": "r"},
         PULLER | {"node": "a name"},
         PULLER | {"node": "x" * 65},
+        PULLER | {"node": f"node-{CLUSTER_KEY.decode()}"},
         PULLER | {"run": "\n"},
         PULLER | {"after": "no position"},
         PULLER | {"after": "A" * 5000},
@@ -241,7 +242,7 @@ async def test_shutdown_and_rotation_end_a_stream(tmp_path: Path) -> None:
         old = ("x-api-key", keys[0].decode())
         async with pulling(site, PULLER, old) as pulled:
             keys.reverse()
-            site.source.revoke(credential(keys[0]))
+            site.source.revoke({credential(keys[0])})
             assert await pulled.goodbye() == KEY_REPLACED
         async with pulling(site, PULLER, old) as pulled:
             assert_problem(pulled.whole(), 403)

@@ -41,6 +41,15 @@ def test_keys_travel_in_their_headers_alone() -> None:
     assert "correct" not in str(first.url)
 
 
+def test_no_cookie_is_kept() -> None:
+    """What a node sets is neither remembered nor sent back."""
+    setting = httpx.Response(200, json={}, headers={"Set-Cookie": "session=1; Path=/"})
+    one, script, _ = wire(setting, answer({}))
+    one.ask(GET)
+    one.ask(GET)
+    assert [len(one._http.cookies.jar), "Cookie" in script.asked[-1].headers] == [0, False]
+
+
 @pytest.mark.parametrize(
     ("status", "detail", "kind"),
     [

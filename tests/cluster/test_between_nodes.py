@@ -78,6 +78,42 @@ def test_who_is_not_trusted_is_told_so_once(make_cluster: MakeCluster, tmp_path:
     wait_until(lambda: is_live(cluster, 0, "n1"))
 
 
+def test_a_client_certificate_that_will_not_do_is_told_on_both_sides(
+    make_cluster: MakeCluster, tmp_path: Path
+) -> None:
+    """Who shows none, or another authority's, is refused only after the handshake: it says which setting that may be,
+    and the other side why; one line each, and no busy loop. Links the other way are unharmed.
+    """
+    ours, theirs = Authority(tmp_path / "ours"), Authority(tmp_path / "theirs")
+    good = mutual_tls(ours, ours.server("server"), ours.client("client"))
+    wrong = theirs.client("client")
+    none = {"OSC_CLUSTER_CERTFILE": "", "OSC_CLUSTER_KEYFILE": ""}
+    other = {"OSC_CLUSTER_CERTFILE": str(wrong.certificate), "OSC_CLUSTER_KEYFILE": str(wrong.keyfile)}
+    each = {0: good, 1: good | none, 2: good | other}
+    cluster = make_cluster(3, each=each, tls=ours.trusting(ours.client("caller")))
+    cluster.give_salt(SALT)
+    cluster.start()
+    told = "{}: no answer; if it verifies nodes, OSC_CLUSTER_CERTFILE is what this node shows it"
+    advice = {number: told.format(cluster.peer_names(number)[0]) for number in (1, 2)}
+    for number, line in advice.items():
+        wait_until(lambda: is_live(cluster, 0, f"n{number}"), what="a link of the good one")  # noqa: B023
+        wait_until(lambda: said(cluster, number, line), what=line)  # noqa: B023
+    # Both come from one address.
+    refused = "127.0.0.1 is refused: it"
+    wait_until(lambda: said(cluster, 0, refused), what=refused)
+    for watched in tally([cluster.nodes[number] for number in cluster.numbers], WATCHED_SECONDS / 2):
+        assert watched.cpu_seconds < MOST_CPU_SECONDS
+    assert len(said(cluster, 0, refused)) == 1
+    for number, line in advice.items():
+        assert len(said(cluster, number, line)) == 1
+        assert is_live(cluster, 0, f"n{number}")
+
+
+def said(cluster: RunningCluster, number: int, line: str) -> list[str]:
+    """The troubles of a node that begin so."""
+    return [trouble for trouble in troubles(cluster.nodes[number].output) if trouble.startswith(line)]
+
+
 def await_refused(cluster: RunningCluster, here: int, there: int) -> None:
     """Wait until a node says that it and another one will not have each other."""
     name = f"127.0.0.1:{cluster.links[here, there].port}"

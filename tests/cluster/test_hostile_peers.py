@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
+import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 import pytest
 
 from oscd.events.event import Origin
-from tests.support.cluster import RunningCluster, clusters
+from tests.support.cluster import MakeCluster, RunningCluster, clusters
 from tests.support.hostile_peer import (
     Behaviour,
     Forger,
@@ -197,6 +198,14 @@ async def from_the_future(stream: Stream) -> None:
     await stream.go_on()
 
 
+async def never_to_be_told(stream: Stream) -> None:
+    """An event that says it was written after the year 9999, which no text can say."""
+    event = Forger().next(created_at=YEAR_9999 * 2, updated_at=YEAR_9999 * 2)
+    await stream.begin(position=standing_at(event))
+    await stream.send(event.frame())
+    await stream.go_on()
+
+
 @dataclass(frozen=True, slots=True)
 class Forked:
     """Another first event of an origin that the node has."""
@@ -210,11 +219,31 @@ class Forked:
         await stream.go_on()
 
 
-HELD: dict[str, Behaviour] = {"from-the-future": from_the_future, "changed-header": changed_header}
-"""Of whom one origin is not wanted, and a third: `Forked`."""
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """An origin whose first event is of the year 9999, until it is put right: made anew, of today."""
+
+    origin: Origin = field(default_factory=lambda: Origin("forger", secrets.token_hex(8)))
+    is_sound: threading.Event = field(default_factory=threading.Event)
+
+    async def __call__(self, stream: Stream) -> None:
+        changes: dict[str, Any] = {} if self.is_sound.is_set() else {"stamp": YEAR_9999}
+        event = Forger(self.origin).next(**changes)
+        await stream.begin(position=standing_at(event), head=1)
+        await stream.send(event.frame())
+        await stream.go_on()
+
+
+HELD: dict[str, Behaviour] = {
+    "from-the-future": from_the_future,
+    "never-to-be-told": never_to_be_told,
+    "changed-header": changed_header,
+}
+"""Of whom one origin is not wanted, and one more: `Forked`."""
 
 REASONS = {
     "from-the-future": "24 h ahead",
+    "never-to-be-told": "unlike any",
     "changed-header": "fork",
     "forked": "fork",
 }
@@ -276,7 +305,28 @@ def test_an_origin_that_may_not_be_taken_is_held(among: Among, name: str) -> Non
     (found,) = wait_until(held, what=f"{name} to be held")
     assert found["seq"] == 1
     assert REASONS[name] in found["reason"]
-    assert among.cluster.peer_status(0, among.names(name))["is_healthy"]
+    # What was held is tried again each round, on a stream of its own.
+    wait_until(
+        lambda: among.cluster.peer_status(0, among.names(name))["is_healthy"], what=f"{name} to be healthy"
+    )
+
+
+def test_what_was_held_is_taken_once_it_is_sound(make_cluster: MakeCluster) -> None:
+    """What time may cure is asked for again with each round of comparisons, so once it is put right at its source it
+    comes in without anybody's help, and the quarantine is over.
+    """
+    mended = Mended()
+    cluster = make_cluster(1)
+    cluster.give_salt(SALT)
+    with hostile_peers(SALT, {"mended": mended}) as peers:
+        cluster.more_peers[0].append(f"127.0.0.1:{peers['mended'].port}")
+        cluster.start(0)
+        wait_until(lambda: cluster.status(0)["quarantined"], what="the origin to be held")
+        wait_until(lambda: len(peers["mended"].asked) > 2, what="it to be asked for again")
+        assert not log_of(cluster.nodes[0].database)
+        mended.is_sound.set()
+        wait_until(lambda: log_of(cluster.nodes[0].database), what="the event")
+        wait_until(lambda: not cluster.status(0)["quarantined"], what="the end of the quarantine")
 
 
 def test_nothing_of_it_is_stored_and_nobody_else_is_harmed(among: Among) -> None:
@@ -317,3 +367,4 @@ def test_nothing_of_it_is_stored_and_nobody_else_is_harmed(among: Among) -> None
     with cluster.client(0) as client:
         listed = client.get("/configs").raise_for_status().json()
         assert {entry["environment"] for entry in listed} == {"honest"}
+        assert client.get("/events").raise_for_status().json()

@@ -75,6 +75,23 @@ def test_what_is_silenced_waits_and_then_passes(link: Link) -> None:
             assert new.recv(10) == b"2"
 
 
+def test_a_silence_may_begin_in_the_middle(link: Link) -> None:
+    """Once enough has passed nothing more does, until the link is healed."""
+    with connected(link) as client:
+        client.sendall(b"1")
+        assert client.recv(10) == b"1"
+        link.silence_after(1)
+        client.sendall(b"2")
+        client.settimeout(SHORT)
+        with pytest.raises(TimeoutError):
+            client.recv(10)
+        link.heal()
+        client.settimeout(PATIENCE)
+        assert client.recv(10) == b"2"
+        client.sendall(b"3")
+        assert client.recv(10) == b"3"
+
+
 def test_a_cut_ends_everything_until_it_is_healed(link: Link) -> None:
     """Connections are reset, new ones at once, counted; after it is healed new ones work."""
     with connected(link) as old:
@@ -83,7 +100,7 @@ def test_a_cut_ends_everything_until_it_is_healed(link: Link) -> None:
         link.cut()
         with pytest.raises(ConnectionError):
             old.recv(10)
-    with connected(link) as new, pytest.raises(ConnectionError):
+    with pytest.raises(ConnectionError), connected(link) as new:
         new.recv(10)
     assert link.refused == 1
     wait_until(lambda: link.connections == 0, what="the end of every connection")

@@ -126,7 +126,7 @@ def test_every_setting_is_known_and_no_secret_is_one(document: dict[str, Any], t
         assert settings.https_enabled
         assert settings.api_keys == (drawn[0].encode(),)
         if name.startswith("node-"):
-            assert settings.cluster_key == drawn[1].encode()
+            assert settings.cluster_keys == (drawn[1].encode(),)
             assert settings.cluster_ca_certs is not None
             assert settings.node_id == name
 

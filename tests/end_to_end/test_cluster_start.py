@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import pytest
 
 from oscd.events.position import decode_position
 from tests.conftest import StartNode
+from tests.support import silent_resolver
 from tests.support.node import RunningNode
 from tests.support.waiting import wait_until
 
@@ -68,7 +70,9 @@ def test_two_nodes_share_salt_and_log_and_go_on_after_a_restart(start_member: St
         until_ready(client)
         created = client.post("/configs", json={"key": "key", "environment": "prod", "value": "of a"})
         assert created.status_code == 201, created.text
-    second = start_member("b", first, OSC_WORKERS="2")
+    # By two names, which is not as it should be, and does no harm.
+    names = f"127.0.0.1:{first.port}", f"localhost:{first.port}"
+    second = start_member("b", OSC_WORKERS="2", OSC_CLUSTER_NODES=",".join(names))
     with client_of(second) as b:
         until_ready(b)
         assert value_at(b, created.headers["X-OSC-Position"]) == "of a"
@@ -81,8 +85,30 @@ def test_two_nodes_share_salt_and_log_and_go_on_after_a_restart(start_member: St
             assert value_at(a, put(b, "of b")) == "of b"
             position = put(a, "of a again")
             assert value_at(b, position) == "of a again"
+            status = b.get("/cluster/status").json()
+            assert (status["total_nodes"], len(status["nodes"])) == (2, 2)
+            assert f"{names[0]} and {names[1]} are one node, a, which counts once" in second.output
             # Two origins, one of each node: the restart has begun no other one.
             assert len(decode_position(position).marks) == 2
             wait_until(lambda: states_at(a) == [("b", "live", True)], what="the link of a to be seen live")
     for node in (first, second):
         assert SETTINGS["OSC_CLUSTER_KEY"] not in node.output
+
+
+@pytest.mark.parametrize("loop", [{}, {"WITHOUT_UVLOOP": "1"}], ids=["uvloop", "asyncio"])
+def test_a_node_stops_in_time_while_no_name_is_answered(tmp_path: Path, loop: dict[str, str]) -> None:
+    """In an outage of DNS a look-up cannot be interrupted; no end of a process waits for it, none is killed."""
+    names = ",".join(f"node-{number}.hangs.invalid:9000" for number in range(5))
+    settings = SETTINGS | loop | {"OSC_WORKERS": "1", "OSC_CLUSTER_NODES": names}
+    node = RunningNode(tmp_path / "node", settings, [silent_resolver.__file__])
+    try:
+        hangs = [f"the look-up of node-{number}.hangs.invalid hangs" for number in range(5)]
+        wait_until(lambda: all(line in node.output for line in hangs), what="every look-up to hang")
+        # By now the link has given up, and waits for no look-up itself.
+        wait_until(lambda: "no connection in time" in node.output, what="a peer to be given up")
+        assert node.terminate() == 0
+    finally:
+        if node.processes():
+            node.kill_all()
+    assert "killing it" not in node.output
+    assert all(node.output.count(line) == 1 for line in hangs)

@@ -80,3 +80,40 @@ def test_the_end_of_a_cluster_key_and_of_a_node_is_told(start_node: StartNode, t
         assert {goodbye_of(answer) for answer in new} == {SHUTDOWN}
         assert node.wait() == 0
     assert not any(secret in node.output for secret in (OLD, NEW, API_KEY, PULLER["run"]))
+
+
+def test_sighup_takes_good_keys_or_changes_nothing(start_node: StartNode, tmp_path: Path) -> None:
+    """A key file that is empty or gone leaves the key in force, and no API key becomes the cluster's; clustering that
+    was turned off in `.env` stays on until the next start. Each is said."""
+    key, directory = tmp_path / "cluster-key", tmp_path / "member"
+    key.write_text(OLD)
+    directory.mkdir()
+    (directory / ".env").write_text("OSC_CLUSTER_ENABLED=true\n")
+    node = start_node(
+        directory=directory,
+        OSC_API_KEY_REQUIRED="true",
+        OSC_API_KEY=API_KEY,
+        OSC_CLUSTER_KEY_FILE=str(key),
+        # Nobody: so each try of a link shows the key, or fails for want of one.
+        OSC_CLUSTER_NODES="127.0.0.1:1",
+    )
+
+    def hang_up(said: str) -> None:
+        before = len(node.output)
+        node.send(signal.SIGHUP)
+        wait_until(lambda: said in node.output[before:], what=said)
+        assert (answers(node, OLD), answers(node, API_KEY)) == ({200}, {403})
+
+    with pulling(node, OLD) as stream:
+        assert stream.status_code == 200
+        key.write_text("\n")
+        hang_up("OSC_CLUSTER_KEY (OSC_CLUSTER_KEY_FILE): there is no key in it any more")
+        key.unlink()
+        hang_up(f"OSC_CLUSTER_KEY_FILE='{key}': No such file or directory")
+        key.write_text(OLD)
+        (directory / ".env").write_text("OSC_CLUSTER_ENABLED=false\n")
+        hang_up("changed, but not before the node is started again: OSC_CLUSTER_ENABLED")
+        assert node.terminate() == 0
+        assert goodbye_of(stream) == SHUTDOWN
+    assert "Traceback" not in node.output
+    assert not any(secret in node.output for secret in (OLD, API_KEY))

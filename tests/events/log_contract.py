@@ -25,7 +25,9 @@ from oscd.events.codec import (
 from oscd.events.event import ORIGIN_BEGAN, Body, Change, Draft, Event, EventRef, EventType, Origin, Recorded
 from oscd.events.foreign import Foreign, OriginTip, Raw
 from oscd.events.log import EventLog, Found, Reading, Writing, covers, scan
-from oscd.events.position import Mark, Position, mark
+from oscd.events.origins import MAX_ORIGINS_TO_BEGIN
+from oscd.events.position import MAX_ENCODED, Mark, Position, mark
+from oscd.events.runs import MAX_RUNS
 from oscd.events.standing import Own, Standing
 from tests.support.cuts import cut_covering
 
@@ -66,6 +68,16 @@ class LogUnderTest:
             return list(writing.events(before, len(drafts)))
 
         return await self.log.write(run, size=1)
+
+    async def know_origins(self, count: int) -> None:
+        """Take in one event of each of so many origins, none of them known yet."""
+        origins = [Origin("node-x", f"{number:016x}") for number in range(count)]
+
+        def run(writing: Writing[Any]) -> None:
+            for origin in origins:
+                writing.ingest(written_elsewhere(writing, [draft(origin.incarnation)], self.clock, origin))
+
+        await self.log.write(run, size=1)
 
 
 def written_elsewhere(
@@ -606,14 +618,51 @@ class LogContract:
         assert [(e.type, e.seq) for e in events] == [("created", 1), (ORIGIN_BEGAN, 1), ("created", 2)]
         assert len({e.origin for e in events}) == 2
 
+    async def test_no_incarnation_begins_that_other_nodes_would_not_take(
+        self, log_under_test: LogUnderTest
+    ) -> None:
+        """Nothing is acknowledged under one origin too many; the log goes on once it need not begin any."""
+        log, origin = log_under_test.log, log_under_test.origin
+        await append(log, draft("a"))
+        await log_under_test.know_origins(MAX_ORIGINS_TO_BEGIN - 2)
+        await log.write(lambda writing: writing.settle(Standing.BEGINS), size=1)
+        await append(log, draft("b"))
+        assert await log.read(lambda reading: reading.origin_count()) == MAX_ORIGINS_TO_BEGIN
+        assert len((await log.read(lambda reading: reading.position())).encode()) <= MAX_ENCODED
+        before = await every_event(log)
+        await log.write(lambda writing: writing.settle(Standing.BEGINS), size=1)
+        for write in (
+            lambda writing: writing.append([draft("c")]),
+            lambda writing: writing.append_many([draft("c")], 1),
+        ):
+            with pytest.raises(Unavailable, match="start those"):
+                await log.write(write, size=1)
+        assert await every_event(log) == before
+        assert (await log.read(lambda reading: reading.own())).standing is Standing.BEGINS
+        await log.write(lambda writing: writing.settle(Standing.CONTINUES), size=1)
+        (recorded,) = await append(log, draft("c"))
+        assert recorded.event.origin.node_id == origin.node_id
+
+    async def test_a_first_event_is_not_written_where_other_nodes_would_not_take_it(
+        self, log_under_test: LogUnderTest
+    ) -> None:
+        """A log without an event of its own that has taken in those of too many others appends nothing to them."""
+        log = log_under_test.log
+        await log_under_test.know_origins(MAX_ORIGINS_TO_BEGIN)
+        with pytest.raises(Unavailable, match="begin an origin"):
+            await append(log, draft("a"))
+        assert await log.read(lambda reading: reading.head()) == MAX_ORIGINS_TO_BEGIN
+
     async def test_held_writes_are_refused_with_the_reason(self, log_under_test: LogUnderTest) -> None:
         """Until the hold is lifted; what other logs wrote is taken in all the same."""
         log = log_under_test.log
         await log.write(lambda writing: writing.hold_writes("the clock is ahead"), size=1)
+        assert await log.read(lambda reading: reading.writes_held()) == "the clock is ahead"
         with pytest.raises(Unavailable, match="the clock is ahead"):
             await append(log, draft("a"))
         await log_under_test.append_elsewhere([draft("b")])
         await log.write(lambda writing: writing.hold_writes(None), size=1)
+        assert await log.read(lambda reading: reading.writes_held()) is None
         await append(log, draft("a"))
         assert await log.read(lambda reading: reading.head()) == 2
 
@@ -624,6 +673,45 @@ class LogContract:
         for node_id, run in (("node-b", "1"), ("node-c", "2"), ("node-b", "3")):
             await log.write(lambda writing: writing.fence(node_id, run), size=1)  # noqa: B023 - awaited here
         assert await log.read(lambda reading: reading.runs()) == {"node-b": "3", "node-c": "2"}
+
+    async def test_invented_names_keep_no_node_out(self, log_under_test: LogUnderTest) -> None:
+        """Invariant 10: the oldest are forgotten, but for members and those whose events are here."""
+        log = log_under_test.log
+        await log_under_test.append_elsewhere([draft("a")])
+        names = [ELSEWHERE.node_id, "member", "again", *(f"x{number}" for number in range(MAX_RUNS + 44))]
+
+        def flood(writing: Writing[Any]) -> None:
+            for name in names:
+                writing.fence(name, f"run of {name}", {"member"})
+                if name == f"x{MAX_RUNS - 4}":
+                    writing.fence("again", "run 2", {"member"})
+            writing.fence("node-c", "run of c", {"member"})
+
+        await log.write(flood, size=1)
+        runs = await log.read(lambda reading: reading.runs())
+        assert len(runs) == MAX_RUNS
+        assert (runs[ELSEWHERE.node_id], runs["again"], runs["node-c"]) == (
+            f"run of {ELSEWHERE.node_id}",
+            "run 2",
+            "run of c",
+        )
+        newest = [name for name in names if name.startswith("x")][-(MAX_RUNS - 4) :]
+        assert set(runs) == {ELSEWHERE.node_id, "member", "again", "node-c", *newest}
+
+    async def test_where_every_node_is_known_no_other_is_noted(self, log_under_test: LogUnderTest) -> None:
+        """None of them is forgotten for it; a new run of one of them is noted."""
+        log = log_under_test.log
+        members = {f"m{number}" for number in range(MAX_RUNS)}
+
+        def flood(writing: Writing[Any]) -> None:
+            for name in members:
+                writing.fence(name, "1", members)
+
+        await log.write(flood, size=1)
+        with pytest.raises(Unavailable, match="too many others"):
+            await log.write(lambda writing: writing.fence("x", "1", members), size=1)
+        await log.write(lambda writing: writing.fence("m0", "2", members), size=1)
+        assert await log.read(lambda reading: reading.runs()) == dict.fromkeys(members, "1") | {"m0": "2"}
 
 
 async def _two_origins(log_under_test: LogUnderTest) -> list[Recorded]:

@@ -11,6 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from oscd.cli.main import commands
+from oscd.errors import StartRefused, Unavailable
+from oscd.events.event import Origin
+from oscd.events.origins import MAX_ORIGINS_TO_BEGIN
 from oscd.events.sqlite import schema
 from oscd.events.sqlite.prepare import prepare
 from oscd.events.sqlite.reading import SqliteReading
@@ -96,3 +99,45 @@ def test_a_clustered_log_without_an_own_event_begins_another_origin(tmp_path: Pa
     with closing(again.file.connect()) as log:
         reading = SqliteReading(log)
         assert (reading.origin_count(), reading.own().standing) == (1, Standing.CONTINUES)
+
+
+def know_origins(path: Path, count: int) -> None:
+    """Have a log hold one event of each of so many other origins."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as log:
+        log.execute("BEGIN IMMEDIATE")
+        for number in range(count):
+            origin = Origin("node-x", f"{number:016x}")
+            schema.note_origin(log, origin)
+            writing = SqliteWriting(log, origin=origin, projections=SqliteProjections(), clock=lambda: 1)
+            run(writing, ("create", "prod", origin.incarnation, ""), number)
+        log.execute("COMMIT")
+
+
+def test_a_log_of_too_many_origins_is_not_renamed(path: Path) -> None:
+    """Other nodes would not take what it wrote under the new name; under its former one it goes on."""
+    know_origins(path, MAX_ORIGINS_TO_BEGIN - 1)
+    with pytest.raises(StartRefused, match="written as tested"):
+        prepare(path, node_id="renamed", projections=SqliteProjections())
+    prepared = prepare(path, node_id="tested", projections=SqliteProjections())
+    with closing(prepared.file.connect()) as log:
+        run_more(log, [("create", "prod", "more", "")])
+        assert SqliteReading(log).origin_count() == MAX_ORIGINS_TO_BEGIN
+
+
+@pytest.mark.parametrize("asks", [False, True])
+def test_a_restored_log_of_too_many_origins_is_read_and_not_written(path: Path, asks: bool) -> None:
+    """No start begins an origin that other nodes would not take, and each write is refused."""
+    know_origins(path, MAX_ORIGINS_TO_BEGIN - 1)
+    with closing(sqlite3.connect(path, isolation_level=None)) as log:
+        # As a restore leaves it.
+        log.execute("UPDATE meta SET name = 'ended_origin' WHERE name = 'own_origin'")
+    for _ in range(2):
+        prepared = prepare(path, node_id="tested", projections=SqliteProjections(), asks=asks)
+        with closing(prepared.file.connect()) as log:
+            reading = SqliteReading(log)
+            assert (reading.head(), reading.origin_count()) == (
+                len(HISTORY) + MAX_ORIGINS_TO_BEGIN - 1,
+                MAX_ORIGINS_TO_BEGIN + 1,
+            )
+            with pytest.raises(Unavailable, match="begin an origin"):
+                run_more(log, [("create", "prod", "more", "")])

@@ -116,8 +116,8 @@ FAULTS: Final = (
     Fault(
         "open the shipped log to anybody",
         "oscd/api/guard.py",
-        '        if not hmac.compare_digest(exchange.headers.get(b"x-api-key", b""), self.cluster_key):\n',
-        '        if not exchange.headers.get(b"x-api-key"):\n',
+        '        shown = _accepted(exchange.headers.get(b"x-api-key", b""), self.cluster_keys)\n',
+        '        shown = exchange.headers.get(b"x-api-key", b"") or None\n',
         ("tests/api/test_guard.py::test_salt_and_log_open_to_the_cluster_key_only",),
     ),
     Fault(

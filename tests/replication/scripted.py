@@ -18,7 +18,7 @@ Script = Callable[["Visit"], Awaitable[None]]
 ANY_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """For peers of plain HTTP: it trusts nobody, and takes no time to make."""
 
-KEY = b"the key of the cluster"
+KEY = b"the-key-of-the-cluster"
 
 
 @dataclass(slots=True)

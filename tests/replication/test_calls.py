@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from oscd.replication import calls as calls_module
 from oscd.replication.calls import MAX_ANSWER_BYTES, Calls
@@ -29,7 +30,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 async def trouble_with(script: Script, *, stream: bool = False, silence_seconds: float = 60) -> PeerTrouble:
     """What is said of a peer that answers by this script."""
     async with scripted_peer(script) as peer:
-        calls = Calls(peer.peer, ANY_TLS, lambda: KEY, silence_seconds=silence_seconds)
+        calls = Calls(peer.peer, lambda: ANY_TLS, lambda: KEY, silence_seconds=silence_seconds)
         try:
             with pytest.raises(PeerTrouble) as trouble:
                 await (_read_on(calls) if stream else calls.ask("/cluster/salt"))
@@ -61,13 +62,43 @@ async def test_the_key_is_asked_for_with_each_request() -> None:
         await visit.answer(204)
 
     async with scripted_peer(none) as peer:
-        calls = Calls(peer.peer, ANY_TLS, lambda: keys[len(peer.visits)])
+        calls = Calls(peer.peer, lambda: ANY_TLS, lambda: keys[len(peer.visits)])
         for _ in keys:
             assert (await calls.ask("/cluster/salt")).status == 204
         await calls.close()
     assert [visit.headers["x-api-key"] for visit in peer.visits] == ["first", "second"]
     assert {visit.line for visit in peer.visits} == {"GET /cluster/salt HTTP/1.1"}
     assert {visit.headers["accept-encoding"] for visit in peer.visits} == {"identity"}
+
+
+async def test_no_cookie_is_kept() -> None:
+    """A peer that sets a new one with each answer fills no memory, and is sent none back."""
+
+    async def sets(visit: Visit) -> None:
+        await visit.answer(204, Set_Cookie=f"c{len(peer.visits)}={'x' * 1000}; Path=/")
+
+    async with scripted_peer(sets) as peer:
+        calls = Calls(peer.peer, lambda: ANY_TLS, lambda: KEY)
+        for _ in range(3):
+            await calls.ask("/cluster/salt")
+        assert len(calls._connections.http.cookies.jar) == 0
+        await calls.close()
+    assert not any("cookie" in visit.headers for visit in peer.visits)
+
+
+async def test_what_holds_any_key_of_this_node_is_not_shown() -> None:
+    """Neither in a refusal, nor in a goodbye, nor in a name; of names a very short key forbids none."""
+    keys = [b"an-api-key-of-callers", b"n", KEY]
+    async with scripted_peer(
+        lambda visit: visit.answer(403, b'{"detail":"is it an-api-key-of-callers?"}')
+    ) as peer:
+        calls = Calls(peer.peer, lambda: ANY_TLS, lambda: KEY, secrets=lambda: keys)
+        with pytest.raises(PeerTrouble, match=r"^it answers 403$"):
+            await calls.ask("/cluster/salt")
+        await calls.close()
+    assert [calls.words(text) for text in (f"no {KEY.decode()}", "so far")] == ["", "so far"]
+    names = ["node-an-api-key-of-callers", KEY.decode(), "node-1"]
+    assert [calls.holds_key(name) for name in names] == [True, True, False]
 
 
 async def test_the_environment_sends_no_request_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +110,7 @@ async def test_the_environment_sends_no_request_elsewhere(monkeypatch: pytest.Mo
     async with scripted_peer(none) as proxy, scripted_peer(none) as peer:
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, proxy.peer.url)
-        calls = Calls(peer.peer, ANY_TLS, lambda: KEY)
+        calls = Calls(peer.peer, lambda: ANY_TLS, lambda: KEY)
         await calls.ask("/cluster/salt")
         await calls.close()
         assert (len(proxy.visits), len(peer.visits)) == (0, 1)
@@ -92,7 +123,7 @@ async def test_a_redirect_is_not_followed() -> None:
         await visit.answer(307, Location="/elsewhere")
 
     async with scripted_peer(elsewhere) as peer:
-        calls = Calls(peer.peer, ANY_TLS, lambda: KEY)
+        calls = Calls(peer.peer, lambda: ANY_TLS, lambda: KEY)
         with pytest.raises(PeerTrouble, match=r"redirect \(307\)") as trouble:
             await calls.ask("/cluster/salt")
         await calls.close()
@@ -219,7 +250,7 @@ async def test_nobody_there_is_told_in_the_words_of_the_system() -> None:
     """A port that nothing listens on is no mystery."""
     async with scripted_peer(Visit.forever) as gone:
         peer = gone.peer
-    calls = Calls(peer, ANY_TLS, lambda: KEY)
+    calls = Calls(peer, lambda: ANY_TLS, lambda: KEY)
     with pytest.raises(PeerTrouble, match="Connection refused") as trouble:
         await calls.ask("/cluster/salt")
     await calls.close()
@@ -232,7 +263,7 @@ async def _asked_over_tls(server: ssl.SSLContext, client: ssl.SSLContext, host: 
         await visit.answer(204)
 
     async with scripted_peer(none, tls=server) as peer:
-        calls = Calls(Peer("peer", peer.peer.url.replace("127.0.0.1", host)), client, lambda: KEY)
+        calls = Calls(Peer("peer", peer.peer.url.replace("127.0.0.1", host)), lambda: client, lambda: KEY)
         try:
             await calls.ask("/cluster/salt")
         finally:
@@ -262,6 +293,28 @@ async def test_a_peer_that_wants_a_certificate_is_said_to_want_one(tmp_path: Pat
     server.verify_mode = ssl.CERT_REQUIRED
     server.load_cert_chain(shown.certificate, shown.keyfile)
     await _asked_over_tls(server, authority.trusting(authority.client()))
+    client = authority.trusting()
     with pytest.raises(PeerTrouble, match="OSC_CLUSTER_CERTFILE is what this node shows it") as trouble:
-        await _asked_over_tls(server, authority.trusting())
+        await _asked_over_tls(server, client)
     _assert_fit_to_show(trouble.value)
+    # Its refusal comes before the handshake is over here …
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    with pytest.raises(
+        PeerTrouble, match=r"no TLS with it .*OSC_CLUSTER_CERTFILE is what this node shows it"
+    ):
+        await _asked_over_tls(server, client)
+
+
+def test_a_peer_that_hangs_up_on_a_certificate_is_thought_to_want_another(tmp_path: Path) -> None:
+    """… and otherwise as nothing but the end of the connection, where the loop is the one that workers use."""
+    ours, theirs = Authority(tmp_path / "ours"), Authority(tmp_path / "theirs")
+    shown = ours.server()
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=ours.bundle)
+    server.verify_mode = ssl.CERT_REQUIRED
+    server.load_cert_chain(shown.certificate, shown.keyfile)
+    for client in (ours.trusting(), ours.trusting(theirs.client())):
+        with (
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+            pytest.raises(PeerTrouble, match="OSC_CLUSTER_CERTFILE is what this node shows it"),
+        ):
+            runner.run(_asked_over_tls(server, client))

@@ -45,7 +45,7 @@ def test_the_rule(
 ) -> None:
     """Only when all answered, agree and have no more does the incarnation go on."""
     own = Own(ORIGIN, 7, standing)
-    assert decide(own, answers, is_over=is_over, is_given_up=is_given_up) is decided
+    assert decide(own, answers, is_over=is_over, is_given_up=is_given_up, claimed=0) is decided
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,8 @@ def test_the_rule(
 )
 def test_what_was_named_once_is_not_forgotten(claimed: int, is_over: bool, decided: Standing) -> None:
     """A peer that named more may have been put back since, and whom it had told may have answered before that."""
-    assert decide(Own(ORIGIN, 7, ASKING), [SAME, LESS], is_over=is_over, claimed=claimed) is decided
+    own = Own(ORIGIN, 7, ASKING)
+    assert decide(own, [SAME, LESS], is_over=is_over, is_given_up=False, claimed=claimed) is decided
 
 
 def test_what_a_peer_knows_of_an_origin_is_in_its_position(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from oscd.replication.peers import Peer, peers_of
         ("http://node-b:9000", True, "http://node-b:9000"),
         ("https://node-b:9000", False, "https://node-b:9000"),
         ("[::1]:9000", True, "https://[::1]:9000"),
+        ("HTTPS://node-b:9000", False, "https://node-b:9000"),
+        ("Http://node-b:9000", True, "http://node-b:9000"),
     ],
 )
 def test_plain_http_only_where_it_was_written_or_nothing_serves_tls(entry: str, tls: bool, url: str) -> None:

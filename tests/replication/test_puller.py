@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from oscd.events import codec
 from oscd.events.event import Origin
 from oscd.events.sqlite.log import SqliteLog
 from oscd.replication import calls as calls_module
-from oscd.replication import pipe, puller
+from oscd.replication import pipe, puller, reception, ship
 from oscd.replication.calls import Calls
 from oscd.replication.link import Link
 from oscd.replication.puller import keep_up
@@ -25,15 +26,16 @@ from oscd.replication.reception import LARGE_EVENTS, Bounds
 from oscd.replication.ship import Identity
 from oscd.replication.states import LinkState
 from oscd.replication.stream import Home
-from oscd.replication.wire import CONTENT_TYPE, event_frame, goodbye_frame, status_frame
+from oscd.replication.verify import MAX_AHEAD
+from oscd.replication.wire import CONTENT_TYPE, EventFrame, event_frame, goodbye_frame, status_frame
 from oscd.times import microseconds_now
-from tests.replication.peer_log import SALT_DIGEST, Shipper, keys_of, log_at, shipper, write
+from tests.replication.peer_log import SALT_DIGEST, Shipper, keys_of, log_at, pull_of, shipper, write
 from tests.replication.scripted import ANY_TLS, KEY, ScriptedPeer, Visit, scripted_peer
 from tests.replication.shipping import NOW, draft, frame_of, invented
 from tests.support.waiting import eventually
 
 BOUNDS = Bounds(max_body_bytes=64 * 1024, max_write_bytes=8 * 1024 * 1024)
-OURS = Identity("node-a", "run of a", SALT_DIGEST)
+OURS = Identity("node-a", "run-of-a", SALT_DIGEST)
 
 
 @dataclass
@@ -45,10 +47,11 @@ class Node:
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
     calls: list[Calls] = field(default_factory=list)
     merged: list[int] = field(default_factory=list)
+    sync_seconds: float = 3600
     taken: int = 0
 
-    def link(self, peer: ScriptedPeer) -> Link:
-        """Begin a link to a peer."""
+    def link(self, peer: ScriptedPeer, changed: Callable[[], object] = lambda: None) -> Link:
+        """Begin a link to a peer, which tells of each change."""
         home = Home(
             identity=OURS,
             log=self.log,
@@ -58,10 +61,11 @@ class Node:
             tally=self,
             changed=lambda: None,
             clock=microseconds_now,
+            sync_seconds=self.sync_seconds,
         )
-        link = Link(peer.peer, lambda: None)
+        link = Link(peer.peer, changed)
         self.calls.append(
-            Calls(peer.peer, ANY_TLS, lambda: KEY, silence_seconds=calls_module.SILENCE_SECONDS)
+            Calls(peer.peer, lambda: ANY_TLS, lambda: KEY, silence_seconds=calls_module.SILENCE_SECONDS)
         )
         self.tasks.append(asyncio.create_task(keep_up(link, self.calls[-1], home)))
         return link
@@ -114,7 +118,7 @@ async def failed(link: Link, words: str) -> None:
 async def test_what_a_peer_has_and_what_it_commits_is_taken_in(node: Node, other: SqliteLog) -> None:
     """A backlog comes first and is told of, then each commit; the link then knows that both are equal."""
     await write(other, "first", "second")
-    async with scripted_peer(shipper(other, "node-b", run="run of b")) as peer:
+    async with scripted_peer(shipper(other, "node-b", run="run-of-b")) as peer:
         link = node.link(peer)
         await live(link)
         assert await keys_of(node.log) == ["first", "second"]
@@ -127,7 +131,7 @@ async def test_what_a_peer_has_and_what_it_commits_is_taken_in(node: Node, other
     assert (report.lag_events, report.lag_seconds) == (0, 0.0)
     assert report.skew_seconds is not None
     assert abs(report.skew_seconds) < 1
-    assert await node.log.read(lambda reading: dict(reading.runs())) == {"node-b": "run of b"}
+    assert await node.log.read(lambda reading: dict(reading.runs())) == {"node-b": "run-of-b"}
 
 
 async def eventually_has(log: SqliteLog, keys: list[str]) -> None:
@@ -163,6 +167,28 @@ async def test_a_large_write_arrives_whole(node: Node, other: SqliteLog, tmp_pat
     assert not list(tmp_path.glob(".oscd-incoming-*"))
 
 
+async def test_a_peer_in_the_midst_of_a_large_write_is_alive(node: Node, other: SqliteLog) -> None:
+    """No status comes between its events, however long that takes: the bytes show that it is there."""
+    go_on = asyncio.Event()
+
+    async def slow(visit: Visit) -> None:
+        await _says_who_it_is(visit, serve)
+        await go_on.wait()
+        first, _ = invented(Origin("node-b", "00" * 8), ["a", "b"])
+        await visit.send(event_frame(frame_of(first.event, first.body)))
+        await visit.forever()
+
+    serve = shipper(other, "node-b")
+    async with scripted_peer(slow) as peer:
+        link = node.link(peer)
+        await eventually(lambda: link.sight.position is not None)
+        heard_at = link.sight.last_seen
+        assert heard_at is not None
+        go_on.set()
+        await eventually(lambda: (link.sight.last_seen or 0) > heard_at)
+        assert await keys_of(node.log) == []
+
+
 async def test_after_a_broken_stream_a_link_goes_on_where_it_stood(node: Node, other: SqliteLog) -> None:
     """What was taken is not asked for again, and the report says what happened."""
     await write(other, "first")
@@ -179,14 +205,65 @@ async def test_after_a_broken_stream_a_link_goes_on_where_it_stood(node: Node, o
     assert link.last_error is not None
 
 
-async def test_the_address_of_the_node_itself_is_left_alone(node: Node, other: SqliteLog) -> None:
-    """Whoever answers with our name and our run is this node; the link ends, and asks no more."""
+async def test_a_backlog_is_counted_whole_however_often_its_stream_breaks(
+    node: Node, other: SqliteLog
+) -> None:
+    """Whoever is told of what was merged is told of all of it: the count is the link's, not the stream's."""
+    await write(other, "first", "second")
+
+    async def breaks(visit: Visit) -> None:
+        await visit.head(Content_Type=CONTENT_TYPE)
+        await visit.send(status_frame(await serve.status(is_at_head=False)))
+        pull = pull_of(visit)
+        shipping = await other.read(partial(ship.begin, pull=pull))
+        await visit.send((await other.read(partial(ship.page, shipping=shipping, skip=None))).data)
+        await eventually(lambda: node.taken == 2)
+        await write(other, "third")
+        peer.script = serve
+        visit.writer.transport.abort()
+
+    serve = shipper(other, "node-b")
+    async with scripted_peer(breaks) as peer:
+        link = node.link(peer)
+        await live(link)
+        assert (node.merged, node.taken) == ([3], 3)
+        peer.visits[-1].writer.transport.abort()
+        await eventually(lambda: len(node.merged) == 2)
+        assert node.merged == [3, 0]
+
+
+async def test_the_address_of_the_node_itself_is_left_alone(
+    node: Node, other: SqliteLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever answers with our name and our run is this node, which is said once; nothing is taken from it."""
+    caplog.set_level(logging.INFO, "oscd.cluster")
+    await write(other, "never")
     async with scripted_peer(Shipper(other, OURS)) as peer:
         link = node.link(peer)
-        await node.tasks[-1]
-        assert link.state is LinkState.ITSELF
-        assert link.last_error is None
-        assert len(peer.visits) == 1
+        await eventually(lambda: link.state is LinkState.ITSELF)
+        await eventually(lambda: caplog.messages)
+        assert (link.last_error, len(peer.visits)) == (None, 1)
+        (line,) = caplog.messages
+        assert line.startswith(f"{peer.peer.name}: leads to this very node")
+    assert await keys_of(node.log) == []
+
+
+async def test_what_was_taken_for_the_node_itself_is_looked_at_again(
+    node: Node, other: SqliteLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An address may lead elsewhere one day, and a liar may say our name: nobody is written off for ever."""
+    caplog.set_level(logging.INFO, "oscd.cluster")
+    node.sync_seconds = 0.01
+    await write(other, "first")
+    async with scripted_peer(Shipper(other, OURS)) as peer:
+        states: set[LinkState] = set()
+        link = node.link(peer, lambda: states.add(link.state))
+        await eventually(lambda: len(peer.visits) >= 4)
+        assert states == {LinkState.ITSELF}
+        peer.script = shipper(other, "node-b")
+        await live(link)
+        await eventually_has(node.log, ["first"])
+    assert len([line for line in caplog.messages if "this very node" in line]) == 1
 
 
 Spoiled = Callable[[Visit, Shipper], Awaitable[None]]
@@ -263,6 +340,26 @@ async def _goodbye(visit: Visit, serve: Shipper) -> None:
     await visit.forever()
 
 
+async def _goodbye_with_the_key(visit: Visit, serve: Shipper) -> None:
+    await _says_who_it_is(visit, serve)
+    await visit.send(goodbye_frame(f"you have shown {KEY.decode()}"))
+    await visit.forever()
+
+
+async def _named_by_the_key(visit: Visit, serve: Shipper) -> None:
+    await visit.head(Content_Type=CONTENT_TYPE)
+    status = await serve.status(is_at_head=True)
+    await visit.send(status_frame(replace(status, node_id=f"node-{KEY.decode()}")))
+    await visit.forever()
+
+
+async def _renamed(visit: Visit, serve: Shipper) -> None:
+    await _says_who_it_is(visit, serve)
+    status = await serve.status(is_at_head=True)
+    await visit.send(status_frame(replace(status, node_id=KEY.decode())))
+    await visit.forever()
+
+
 async def _page(visit: Visit, serve: Shipper) -> None:
     await visit.answer(200, b"<html></html>", Content_Type="text/html")
 
@@ -279,6 +376,9 @@ async def _page(visit: Visit, serve: Shipper) -> None:
         (_drip, "less than 64 KiB a second"),
         (_silence, "it said nothing"),
         (_goodbye, "goodbye: the node is shutting down"),
+        (_goodbye_with_the_key, "it says goodbye"),
+        (_named_by_the_key, "it repeats a key of this node as its name"),
+        (_renamed, "it calls itself something else than before"),
         (_page, "something else than events"),
     ],
     ids=lambda value: value.__name__.lstrip("_") if callable(value) else None,
@@ -305,6 +405,7 @@ async def test_of_a_peer_that_misbehaves_nothing_is_stored(
         await write(third, "from c")
         await eventually_has(node.log, ["from c"])
         assert well.last_error is None
+        assert KEY.decode() not in str(ill.report(microseconds_now()))
 
 
 async def test_a_fork_is_quarantined_and_other_origins_go_on(node: Node, other: SqliteLog) -> None:
@@ -344,14 +445,53 @@ async def test_a_fork_is_quarantined_and_other_origins_go_on(node: Node, other: 
     assert "fork" in quarantined.reason
 
 
+@pytest.mark.parametrize("last", [["last"], [f"large-{number}" for number in range(4)]], ids=len)
+async def test_what_was_cut_before_its_origin_was_held_is_passed_over(
+    node: Node, other: SqliteLog, monkeypatch: pytest.MonkeyPatch, last: list[str]
+) -> None:
+    """The next batch is cut while one is judged; the rest of a held origin in it is no gap, and starves nobody."""
+    monkeypatch.setattr(reception, "BATCH_EVENTS", 2)
+    monkeypatch.setattr(reception, "LARGE_EVENTS", 3)
+    ahead = microseconds_now() + 2 * MAX_AHEAD
+    held = [invented(Origin("node-z", "00" * 8), ["first"], stamp=ahead)]
+    for number, keys in enumerate((["second"], ["third"], last)):
+        (*_, before) = held[-1]
+        held.append(
+            invented(
+                before.event.origin, keys, seq=number + 2, before=before.digest, stamp=ahead + number + 1
+            )
+        )
+    good = invented(Origin("node-y", "11" * 8), ["good"])
+
+    async def serves(visit: Visit) -> None:
+        await visit.head(Content_Type=CONTENT_TYPE)
+        status = await serve.status(is_at_head=True)
+        data = b"".join(
+            event_frame(
+                EventFrame(one.event.origin.incarnation, one.event.seq, one.digest, one.header, one.body)
+            )
+            for one in itertools.chain(*held, good)
+        )
+        await visit.send(status_frame(replace(status, is_at_head=False)) + data + status_frame(status))
+        await visit.forever()
+
+    serve = shipper(other, "node-b")
+    async with scripted_peer(serves) as peer:
+        link = node.link(peer)
+        await live(link)
+        assert link.last_error is None
+        assert [(one.seq, one.node_id) for one in link.quarantined()] == [(1, "node-z")]
+    assert await keys_of(node.log) == ["good"]
+
+
 @pytest.mark.parametrize(
     ("identity", "words"),
     [
         (
-            Identity("node-a", "another run", SALT_DIGEST),
+            Identity("node-a", "another-run", SALT_DIGEST),
             "it is called node-a too; give one of the two another",
         ),
-        (Identity("node-b", "run of b", "00" * 32), "it has another salt; this log is empty"),
+        (Identity("node-b", "run-of-b", "00" * 32), "it has another salt; this log is empty"),
     ],
     ids=["one name", "another salt"],
 )
@@ -412,7 +552,7 @@ async def test_trouble_with_the_own_log_is_a_reason_to_wait(
 async def test_a_fault_of_ours_ends_no_link_for_good(
     node: Node, other: SqliteLog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An error that nobody expected is logged whole, and the link begins anew."""
+    """An error that nobody expected is logged whole, once and not at each try, and the link begins anew."""
     await write(other, "first")
     take_in = node.log.write
     is_broken = True
@@ -425,7 +565,9 @@ async def test_a_fault_of_ours_ends_no_link_for_good(
     monkeypatch.setattr(node.log, "write", broken)
     async with scripted_peer(shipper(other, "node-b")) as peer:
         link = node.link(peer)
-        await failed(link, "an error of its own")
+        await failed(link, "an error of its own (RuntimeError)")
+        await eventually(lambda: len(peer.visits) >= 3)
         is_broken = False
         await eventually_has(node.log, ["first"])
-    assert any(record.exc_info for record in caplog.records)
+    (record,) = (record for record in caplog.records if record.exc_info)
+    assert (record.levelname, peer.peer.name in record.message) == ("ERROR", True)

@@ -160,6 +160,23 @@ def test_of_a_held_origin_nothing_more_is_given_out(source: Log, reception: Rece
     assert keys(reception.pending()) == ["x"]
 
 
+@pytest.mark.parametrize("count", [2, LARGE_EVENTS + 2])
+def test_a_write_whose_origin_is_held_meanwhile_is_dropped(
+    source: Log, reception: Reception, count: int
+) -> None:
+    """A batch is judged while the next is cut: what has come of a write then keeps the stream from nothing."""
+    other = log_of("node-c")
+    source.write(*(f"k{number}" for number in range(count)))
+    other.write("x")
+    *most, last = frames_of(source.shipped())
+    assert list(reception.feed(b"".join(most))) == []
+    reception.hold(Held(source.reading.own().origin, 1, "fork"))
+    status = status_of(source.reading, source.identity, source.now, is_at_head=False)
+    assert list(reception.feed(last + status_frame(status))) == [status]
+    list(reception.feed(other.shipped()))
+    assert keys(reception.pending()) == ["x"]
+
+
 def test_an_unsound_event_holds_its_origin_with_its_write(source: Log, reception: Reception) -> None:
     """What came of that write before is dropped; the stream goes on behind it."""
     origin = Origin("node-c", "00112233445566cc")

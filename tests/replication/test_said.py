@@ -35,6 +35,18 @@ def test_a_trouble_is_told_when_it_is_new(caplog: pytest.LogCaptureFixture) -> N
     assert len(caplog.messages) == 3
 
 
+def test_a_fault_of_ours_is_told_with_where_it_happened(caplog: pytest.LogCaptureFixture) -> None:
+    """Invariant 10: once, although the link meets it at each try."""
+    said = Said("node-b:9000", Clock())
+    fault = RuntimeError("no luck")
+    for _ in range(3):
+        said.fault("this node met an error of its own", fault)
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert record.exc_info is not None
+    assert record.exc_info[1] is fault
+
+
 def test_a_link_that_fails_in_ever_new_ways_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
     """A peer chooses its words, not how much of our log they take."""
     said = Said("node-b:9000", Clock())

@@ -19,7 +19,7 @@ from tests.replication.scripted import ANY_TLS, KEY, Script, ScriptedPeer, Visit
 from tests.support.waiting import eventually
 
 SALT, OTHER_SALT = bytes(range(64)), bytes(range(64, 128))
-A, B, C = (HasNone(f"{name}:9000", f"node-{name}", f"run of {name}") for name in "abc")
+A, B, C = (HasNone(f"{name}:9000", f"node-{name}", f"run-of-{name}") for name in "abc")
 DOWN = Unknown("d:9000", "no connection in time")
 
 
@@ -32,14 +32,14 @@ DOWN = Unknown("d:9000", "no connection in time")
         ([A, DOWN, Has("c:9000", SALT)], Keep(SALT)),
         ([Has("a:9000", SALT), Has("c:9000", SALT)], Keep(SALT)),
         # Itself, under another address.
-        ([HasNone("me:9000", "node-b", "run of b"), C], Make()),
+        ([HasNone("me:9000", "node-b", "run-of-b"), C], Make()),
     ],
 )
 def test_a_salt_is_taken_where_one_is_and_made_where_none_can_be(
     answers: Sequence[Answered], verdict: Keep | Make
 ) -> None:
     """Any peer's salt is taken at once; one is made only by the first by name, once all have none."""
-    assert decide("node-b", "run of b", answers) == verdict
+    assert decide("node-b", "run-of-b", answers) == verdict
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_salt_is_taken_where_one_is_and_made_where_none_can_be(
 )
 def test_a_node_that_waits_says_for_whom(answers: Sequence[Answered], words: str) -> None:
     """While a peer has not answered nobody makes a salt; the sentence names who is missing, or what is wrong."""
-    verdict = decide("node-b", "run of b", answers)
+    verdict = decide("node-b", "run-of-b", answers)
     assert isinstance(verdict, Wait)
     assert words in verdict.reason
 
@@ -65,7 +65,7 @@ def test_nodes_that_know_each_other_never_make_two_salts() -> None:
     print(f"seed {seed}")
     chance = random.Random(seed)
     for _ in range(300):
-        nodes = {f"node-{name}": f"run of {name}" for name in "abcd"}
+        nodes = {f"node-{name}": f"run-of-{name}" for name in "abcd"}
         held: dict[str, int] = {}
         made = itertools.count()
         for _ in range(40):
@@ -97,8 +97,8 @@ class Node:
         self.had_file_when_noted: list[bool] = []
         self.waits: list[str] = []
         self.log_takes_notes = True
-        self._calls = [Calls(peer.peer, ANY_TLS, lambda: KEY) for peer in peers]
-        self._salts = Salts(self.path, self._note, self._calls, node_id="node-b", run="run of b")
+        self._calls = [Calls(peer.peer, lambda: ANY_TLS, lambda: KEY) for peer in peers]
+        self._salts = Salts(self.path, self._note, self._calls, node_id="node-b", run="run-of-b")
 
     async def _note(self, digest: bytes) -> bool:
         self.noted.append(digest)
@@ -136,7 +136,7 @@ async def node_with(tmp_path: Path) -> AsyncIterator[NodeWith]:
 
 
 def none_of(name: str) -> Script:
-    return lambda visit: visit.answer(204, X_OSC_Node=f"node-{name}", X_OSC_Run=f"run of {name}")
+    return lambda visit: visit.answer(204, X_OSC_Node=f"node-{name}", X_OSC_Run=f"run-of-{name}")
 
 
 async def test_the_salt_of_a_peer_is_kept_as_it_came(node_with: NodeWith) -> None:
@@ -181,6 +181,27 @@ async def test_what_is_no_salt_is_not_taken(node_with: NodeWith) -> None:
     obtaining = asyncio.ensure_future(node.obtain())
     await eventually(lambda: asked > len(bodies))
     assert "not a salt of 64 bytes" in node.waits[0]
+    assert not node.path.exists()
+    obtaining.cancel()
+    await asyncio.wait({obtaining})
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"X_OSC_Node": "node-z", "X_OSC_Run": "r" * 4096},
+        {"X_OSC_Node": "see http://evil.example/", "X_OSC_Run": "run"},
+        {"X_OSC_Node": KEY.decode(), "X_OSC_Run": "run"},
+        {"X_OSC_Node": "node-z"},
+    ],
+)
+async def test_who_is_named_like_no_node_is_not_known(node_with: NodeWith, named: dict[str, str]) -> None:
+    """Whoever asks `/ready` is told for whom a node waits, so no peer writes there what it likes."""
+    node = await node_with(lambda visit: visit.answer(204, **named))
+    obtaining = asyncio.ensure_future(node.obtain())
+    await eventually(lambda: node.waits)
+    assert "it does not say who it is: is it a node of this version?" in node.waits[0]
+    assert len(node.waits[0]) < 200
     assert not node.path.exists()
     obtaining.cancel()
     await asyncio.wait({obtaining})

@@ -7,7 +7,7 @@ from pathlib import Path
 from oscd.events.position import Position
 from oscd.projections.sqlite import totals
 from oscd.replication.compare import contradictions, lag
-from oscd.replication.ship import PAGE_EVENTS, Pull, begin, page, status_of
+from oscd.replication.ship import PAGE_EVENTS, Pull, Shipping, begin, page, status_of
 from oscd.replication.wire import EventFrame, Frames
 from tests.replication.shipping import Log, log_of
 
@@ -73,6 +73,24 @@ def test_pages_are_bounded_and_lead_to_the_head() -> None:
     source.write("large-3", size=3 * 2**20)
     third = page(source.reading, second.shipping, None)
     assert third.data.count(b'"key":"large') == 2
+
+
+def test_a_page_says_whether_a_write_ends_with_it() -> None:
+    """Invariant 2: a write may take many pages; one that the puller does not get is none that it waits for."""
+    source = log_of("b")
+    source.write(*(f"k{number}" for number in range(2 * PAGE_EVENTS)))
+    source.write("after")
+    shipping = begin(source.reading, Pull(Position({}), "a", "run", ""))
+    ends = []
+    for _ in range(3):
+        found = page(source.reading, shipping, None)
+        shipping = found.shipping
+        ends.append(found.ends_write)
+    assert ends == [False, True, True]
+    assert page(source.reading, shipping, None).ends_write
+    own = source.reading.own().origin.incarnation
+    assert page(source.reading, Shipping(0, {}), own).ends_write
+    assert page(source.reading, Shipping(0, {own: 2 * PAGE_EVENTS}), None).ends_write
 
 
 def test_a_status_is_of_one_moment() -> None:

@@ -37,6 +37,13 @@ def test_equal_logs_are_seen_to_be_equal() -> None:
     assert (seen.lag_events, seen.is_synced, seen.has_diverged, seen.forks) == (2, False, False, ())
 
 
+def test_a_lag_can_be_written_down_whatever_a_peer_claims() -> None:
+    """Of many origins the greatest number each, which is more than JSON or a metric could hold."""
+    a = log_of("node-a")
+    claim = Position({f"{number:016x}": Mark(2**63 - 1, b"abcd") for number in range(100)})
+    assert look(a.reading, status_of_log(a, position=claim)).lag_events == 2**63 - 1
+
+
 def test_equal_positions_with_unequal_states_are_a_divergence() -> None:
     """The same events and another digest: a fault that must be seen."""
     a = log_of("node-a")
@@ -53,8 +60,8 @@ def test_another_event_under_one_number_is_a_fork() -> None:
     seen = look(a.reading, status_of_log(a, position=position))
     (fork,) = seen.forks
     assert (fork.origin, fork.seq) == (event.origin, 1)
-    assert is_fork_of(event.origin, seen)
-    assert not is_fork_of(Origin("node-b", "00" * 8), seen)
+    assert is_fork_of(event.origin, seen.forks)
+    assert not is_fork_of(Origin("node-b", "00" * 8), seen.forks)
 
 
 @pytest.mark.parametrize("standing", [Standing.CONTINUES, Standing.ASKING])
@@ -68,7 +75,7 @@ def test_events_of_this_node_that_it_never_wrote_are_a_lie_once_it_has_settled(s
     forks = look(a.reading, status_of_log(a, position=claim)).forks
     claimed = [(held.origin, held.seq) for held in forks]
     assert claimed == ([(event.origin, 2)] if standing is Standing.CONTINUES else [])
-    assert not is_fork_of(event.origin, look(a.reading, status_of_log(a, position=claim)))
+    assert not is_fork_of(event.origin, look(a.reading, status_of_log(a, position=claim)).forks)
 
 
 def test_a_status_that_was_delayed_does_not_set_a_clock_back() -> None:

@@ -19,10 +19,12 @@ from oscd.events.position import Position
 from oscd.events.salt import salt_digest
 from oscd.feed.board import Board
 from oscd.replication import source as source_module
-from oscd.replication.ship import Pull, page
+from oscd.replication.reception import Bounds, Recent, Reception, Writes
+from oscd.replication.ship import PAGE_EVENTS, Pull, page
 from oscd.replication.source import ITSELF, KEY_REPLACED, SHUTDOWN, PeerStream, Source, Tuning
 from oscd.replication.wire import EventFrame, Frame, Frames, Goodbye, PeerStatus
 from tests.api.asgi import PATIENCE, SALT, Site, opened_site
+from tests.replication.peer_log import write
 from tests.support.waiting import eventually
 
 HOUR = 3600.0
@@ -51,6 +53,7 @@ class Pulled:
     """What one puller got."""
 
     def __init__(self) -> None:
+        self.parts: list[bytes] = []
         self.frames: list[Frame] = []
         self.stream: PeerStream | None = None
         self.task: asyncio.Task[None]
@@ -62,6 +65,7 @@ class Pulled:
         self.stream = await source.open(pull, credential)
         async for part in self.stream.parts():
             await self.takes.wait()
+            self.parts.append(part)
             self.frames += frames.feed(part)
 
     @property
@@ -274,6 +278,21 @@ async def test_it_says_how_it_stands_when_nothing_happens(tmp_path: Path) -> Non
         assert pulled.events == []
 
 
+async def test_within_a_write_nothing_is_said(tmp_path: Path) -> None:
+    """Invariant 2: who is told how this node stands has whole writes; one that takes many pages goes out in one."""
+    count = 2 * PAGE_EVENTS + 200
+    async with serving(tmp_path, Tuning(0, 0, 0)) as served:
+        await write(served.site.log, "before")
+        await write(served.site.log, *(f"k{number}" for number in range(count)))
+        await write(served.site.log, "after")
+        pulled = served.pull()
+        await pulled.until_at_head(count + 2)
+    reception = Reception(Bounds(2**20, 2**23), tmp_path, Recent())
+    received = [*reception.feed(b"".join(pulled.parts))]
+    assert [len(one.events) for one in received if isinstance(one, Writes)] == [count + 1, 1]
+    assert len(pulled.statuses) >= 2
+
+
 async def test_one_page_is_held_for_a_peer_that_takes_nothing(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -363,11 +382,12 @@ async def test_a_shutdown_ends_every_stream(served: Served) -> None:
 
 
 async def test_another_cluster_key_ends_what_the_one_before_had_opened(served: Served) -> None:
-    """What the accepted key has opened goes on."""
+    """What an accepted key has opened goes on, while there are two as when there is one."""
     old, new = served.pull(), served.pull(credential=b"of the next one")
+    served.source.revoke({CREDENTIAL, b"of the next one"})
     for pulled in (old, new):
         await pulled.until_at_head()
-    served.source.revoke(b"of the next one")
+    served.source.revoke({b"of the next one"})
     assert await old.ended() == KEY_REPLACED
     await served.site.create("k")
     await new.until_at_head(1)

@@ -16,14 +16,17 @@ from oscd.events.position import Mark, Position
 from oscd.events.sqlite.log import SqliteLog
 from oscd.events.standing import Own, Standing
 from oscd.replication.asking import AGAIN_SECONDS, Asking
+from oscd.replication.claims import Claims
 from oscd.replication.continuation import ASK_SECONDS, RECOVER_SECONDS
-from oscd.replication.link import Link
+from oscd.replication.link import HEALTHY_MICROSECONDS, Link
 from oscd.replication.peers import Peer
 from oscd.replication.readiness import ASKING, PATIENCE_SECONDS, Readiness
 from oscd.replication.report import read_report
 from oscd.replication.reporting import Reporting
 from oscd.replication.sight import Look, PeerClock, look
 from oscd.replication.states import LinkState
+from oscd.replication.take import Held
+from oscd.replication.verify import fork
 from oscd.replication.vigil import MAX_AHEAD_SECONDS, Vigil
 from oscd.replication.wire import PeerStatus
 from oscd.times import microseconds_now
@@ -74,7 +77,7 @@ async def log(tmp_path: Path) -> AsyncIterator[SqliteLog]:
 async def test_a_log_goes_on_once_every_peer_has_answered(log: SqliteLog) -> None:
     """Invariant 9: until then it takes no writes, however many have; an entry that is this node is not waited for."""
     links = [link_to("b"), link_to("c"), link_to("me", LinkState.ITSELF)]
-    asking = Asking(log, links, clock=Clock())
+    asking = Asking(log, links, Claims(), clock=Clock())
     answer(links[0], await position_of(log))
     assert (await asking.look()).standing is Standing.ASKING
     with pytest.raises(Unavailable):
@@ -90,13 +93,13 @@ async def test_an_answer_to_another_question_does_not_count(log: SqliteLog) -> N
     """A peer that was not told that this node asks has not fenced what an older run of it still sends."""
     link = link_to("b")
     link.asked_as, link.sight.position = ("0011223344556677", False), await position_of(log)
-    assert (await Asking(log, [link], clock=Clock()).look()).standing is Standing.ASKING
+    assert (await Asking(log, [link], Claims(), clock=Clock()).look()).standing is Standing.ASKING
 
 
 async def test_without_every_answer_a_new_incarnation_begins_after_a_while(log: SqliteLog) -> None:
     """Invariant 9: whoever is silent may know of numbers that this node has used; so it uses others."""
     clock, links = Clock(), [link_to("b"), link_to("c")]
-    asking = Asking(log, links, clock=clock)
+    asking = Asking(log, links, Claims(), clock=clock)
     answer(links[0], await position_of(log))
     clock.now += ASK_SECONDS
     assert (await asking.look()).standing is Standing.BEGINS
@@ -109,7 +112,7 @@ async def test_without_every_answer_a_new_incarnation_begins_after_a_while(log: 
 async def test_an_answer_that_comes_before_the_next_write_is_still_in_time(log: SqliteLog) -> None:
     """Where nothing was written meanwhile there is no need for a new incarnation."""
     clock, link = Clock(), link_to("b")
-    asking = Asking(log, [link], clock=clock)
+    asking = Asking(log, [link], Claims(), clock=clock)
     clock.now += ASK_SECONDS
     assert (await asking.look()).standing is Standing.BEGINS
     answer(link, await position_of(log))
@@ -119,7 +122,7 @@ async def test_an_answer_that_comes_before_the_next_write_is_still_in_time(log: 
 async def test_what_a_peer_has_of_this_node_is_taken_back_first(log: SqliteLog) -> None:
     """While a peer holds more of this node than itself, it waits to take that; but not for ever."""
     clock, link = Clock(), link_to("b")
-    asking = Asking(log, [link], clock=clock)
+    asking = Asking(log, [link], Claims(), clock=clock)
     own = await own_of(log)
     answer(link, Position({own.origin.incarnation: Mark(own.seq + 1, b"more")}))
     clock.now += ASK_SECONDS + 1
@@ -128,11 +131,23 @@ async def test_what_a_peer_has_of_this_node_is_taken_back_first(log: SqliteLog) 
     assert (await asking.look()).standing is Standing.BEGINS
 
 
+async def test_a_fork_further_back_is_no_reason_to_wait(log: SqliteLog) -> None:
+    """Invariant 9: a peer that is ahead parted from this log before its end, so there is nothing to take back."""
+    link = link_to("b")
+    own = await own_of(log)
+    answer(link, Position({own.origin.incarnation: Mark(own.seq + 2, b"more")}))
+    asking = Asking(log, [link], Claims(), clock=Clock())
+    for reason in ("its stamps do not rise.", fork(own.seq + 1)):
+        assert (await asking.look()).standing is Standing.ASKING
+        link.sight.held = (Held(own.origin, own.seq + 1, reason),)
+    assert (await asking.look()).standing is Standing.BEGINS
+
+
 async def test_a_node_whose_history_is_contradicted_begins_anew_at_most_once_an_hour(log: SqliteLog) -> None:
     """A peer with another event under our number shows that we were put back; a liar must not show it again and
     again."""
     clock, link = Clock(), link_to("b")
-    asking = Asking(log, [link], clock=clock)
+    asking = Asking(log, [link], Claims(), clock=clock)
     answer(link, await position_of(log))
     assert (await asking.look()).standing is Standing.CONTINUES
     for expected in (Standing.BEGINS, Standing.CONTINUES):
@@ -184,6 +199,16 @@ def test_a_node_that_was_ready_stays_so_under_the_next_steward() -> None:
     assert readiness.reasons() == ("It waits for b.",)
 
 
+def test_a_peer_is_healthy_while_it_was_heard_of_lately() -> None:
+    """A clock that is set back makes nobody look fresh who was last heard of in what is the future now."""
+    link, now = link_to("b"), 3_600 * SECOND
+    assert not link.report(now).is_healthy
+    link.sight.last_seen = now
+    ages = (0, HEALTHY_MICROSECONDS, HEALTHY_MICROSECONDS + 1, -SECOND // 10, -SECOND, -3_600 * SECOND)
+    found = [link.report(now + age).is_healthy for age in ages]
+    assert found == [True, True, False, True, False, False]
+
+
 def skewed(link: Link, seconds: float) -> None:
     link.sight.position, link.sight.clock = Position({}), PeerClock()
     link.sight.clock.heard(int(seconds * SECOND), 0, 0)
@@ -201,19 +226,59 @@ async def test_a_node_far_ahead_of_a_live_peer_takes_no_writes_until_it_is_not(
             await vigil.keep()
         with pytest.raises(Unavailable, match="more than 24 h ahead of that of b"):
             await write(log, "one")
-        link.state = LinkState.BACKING_OFF
+        skewed(link, -MAX_AHEAD_SECONDS + 1)
         await vigil.keep()
         await write(log, "one")
         assert vigil.held is None
     assert [record.levelname for record in caplog.records] == ["WARNING", "ERROR", "WARNING"]
 
 
-async def test_writes_that_an_earlier_steward_held_are_let_go(tmp_path: Path) -> None:
-    """The next one finds the clock right, and says so to the log, which does not know who held it."""
-    async with log_at(tmp_path / "a.db", "node-a") as log:
-        await log.write(lambda writing: writing.hold_writes("The clock is wrong."), size=0)
-        await Vigil(log, [link_to("b")]).keep()
+async def test_writes_are_held_until_a_clock_shows_that_they_need_not_be(tmp_path: Path) -> None:
+    """That the peer which was far behind is gone is no evidence, and neither is another steward or another start."""
+    link = link_to("b")
+    skewed(link, -MAX_AHEAD_SECONDS - 1)
+    async with log_at(tmp_path / "a.db", "node-a", asks=True) as log:
+        await log.write(lambda writing: writing.settle(Standing.CONTINUES), size=0)
+        vigil = Vigil(log, [link])
+        await vigil.keep()
+        link.state = LinkState.BACKING_OFF
+        link.sight.lost()
+        for steward in (vigil, Vigil(log, [link]), Vigil(log, [])):
+            await steward.keep()
+            assert steward.held == vigil.held
+            with pytest.raises(Unavailable, match="ahead of that of b"):
+                await write(log, "one")
+    async with log_at(tmp_path / "a.db", "node-a", asks=True) as log:
+        await log.write(lambda writing: writing.settle(Standing.CONTINUES), size=0)
+        other = link_to("c", LinkState.CATCHING_UP)
+        steward = Vigil(log, [link, other])
+        skewed(other, 0.0)
+        await steward.keep()
+        with pytest.raises(Unavailable, match="ahead of that of b"):
+            await write(log, "one")
+        other.state = LinkState.LIVE
+        await steward.keep()
+        assert steward.held is None
         await write(log, "one")
+
+
+async def test_a_node_that_is_alone_now_holds_no_writes(tmp_path: Path) -> None:
+    """A peer that will not come back is taken out of the settings; nobody is left to compare with then."""
+    async with log_at(tmp_path / "a.db", "node-a", asks=True) as log:
+        await log.write(lambda writing: writing.hold_writes("The clock is wrong."), size=0)
+    async with log_at(tmp_path / "a.db", "node-a") as log:
+        await write(log, "one")
+
+
+async def test_a_clock_that_is_right_for_one_peer_and_not_for_another_holds_writes(tmp_path: Path) -> None:
+    """Who of them is wrong nobody can tell from here."""
+    behind, level = link_to("b"), link_to("c")
+    skewed(behind, -MAX_AHEAD_SECONDS - 1)
+    skewed(level, 0.0)
+    async with log_at(tmp_path / "a.db", "node-a") as log:
+        await Vigil(log, [level, behind]).keep()
+        with pytest.raises(Unavailable, match="ahead of that of b"):
+            await write(log, "one")
 
 
 async def test_clocks_that_differ_are_told_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -272,3 +337,34 @@ def _is_newer(path: Path, than: int) -> Callable[[], bool]:
         return report is not None and report.written_at > than
 
     return check
+
+
+async def test_a_report_that_cannot_be_written_is_told_seldom_and_ends_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither a full disk nor a fault of ours takes the links down; once it can be written it is."""
+    link, changed = link_to("b"), asyncio.Event()
+    path = tmp_path / "gone" / "cluster.json"
+    reporting = Reporting(path, [link], ready_by([link], Clock()), changed, microseconds_now)
+    writing = asyncio.create_task(reporting.run())
+
+    async def told(words: str) -> None:
+        await eventually(lambda: any(words in message for message in caplog.messages), what=words)
+
+    try:
+        await told("No such file")
+        link.sight.entries = 2**64
+        path.parent.mkdir()
+        changed.set()
+        await told("no JSON")
+        for _ in range(3):
+            changed.set()
+            await eventually(lambda: not changed.is_set())
+        assert read_report(path) is None
+        link.sight.entries = 1
+        changed.set()
+        await eventually(lambda: read_report(path))
+    finally:
+        writing.cancel()
+        await asyncio.wait({writing})
+    assert len(caplog.messages) == 2

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from oscd.events.event import EventType, Origin
+from oscd.events.origins import MAX_ORIGINS
 from oscd.events.sqlite.verify import verify_chain
 from oscd.events.standing import Standing
 from oscd.projections.sqlite import entry, totals
@@ -15,7 +16,7 @@ from oscd.projections.verify import verify_projections
 from oscd.replication.errors import OriginHeld, PeerRefused
 from oscd.replication.reception import LARGE_EVENTS, LargeWrite, Recent, Reception
 from oscd.replication.take import Held, Sender, Taken, held_in, meet, take
-from oscd.replication.verify import MAX_ORIGINS, Terms
+from oscd.replication.verify import Terms
 from oscd.replication.wire import EventFrame, Frames
 from tests.replication.shipping import BOUNDS, NOW, Log, batch, draft, invented, log_of
 
@@ -86,6 +87,12 @@ def test_a_write_that_is_held_at_its_end_is_not_begun(log: Log) -> None:
     taken = log.take(batch([first, late]), PEER)
     assert (taken.events, [held.seq for held in taken.held]) == (0, [1])
     assert log.reading.tip_of(B.incarnation) is None
+
+
+def test_a_first_event_stamped_at_the_beginning_of_time_is_held(log: Log) -> None:
+    """Invariant 2: stamps rise from 1 on; what the log would not take must not reach it."""
+    taken = log.take(batch(invented(B, ["a"], stamp=0), invented(C, ["c"], stamp=1)), PEER)
+    assert (taken.events, [held.reason for held in taken.held]) == (1, ["its stamps do not rise."])
 
 
 def test_a_write_with_two_events_of_one_entry_is_held(log: Log) -> None:
@@ -166,7 +173,7 @@ def test_a_large_write_that_is_held_leaves_nothing(log: Log, tmp_path: Path) -> 
     large = large_write(source, tmp_path)
     with pytest.raises(OriginHeld, match="24 h") as held:
         log.take(large, PEER)  # type: ignore[arg-type]
-    assert held_in(large, str(held.value)).seq == 1
+    assert held_in(large, held.value).seq == 1
     assert log.reading.head() == 0
     large.close()
 
@@ -181,6 +188,20 @@ def test_what_an_older_run_had_on_its_way_is_refused(log: Log) -> None:
     with log.writing() as writing, pytest.raises(PeerRefused, match="anew"):
         take(writing, batch(write), Terms(NOW), PEER)
     assert log.take(batch(write), Sender("node-b", "run-2")) == Taken(1)
+
+
+def test_peers_are_met_however_many_were_invented(log: Log) -> None:
+    """Invariant 10: 300 names that nobody has, each noted, keep no peer out, new or known."""
+    assert log.take(batch(invented(B)), PEER) == Taken(1)
+    with log.writing() as writing:
+        for number in range(300):
+            assert meet(writing, Sender(f"invented-{number}", "run"), None, {"node-c"})
+    tip = log.reading.tip_of(B.incarnation)
+    assert tip is not None
+    second = invented(B, ["second"], seq=2, before=tip.digest, stamp=NOW + 1)
+    with log.writing() as writing:
+        assert take(writing, batch(second), Terms(NOW), PEER) == Taken(1)
+    assert log.take(batch(invented(C)), Sender("node-c", "run-1")) == Taken(1)
 
 
 def test_a_stream_is_met_unless_another_run_was_noted_meanwhile(log: Log) -> None:

@@ -8,13 +8,12 @@ from dataclasses import replace
 import pytest
 
 from oscd.events import codec
-from oscd.events.event import Event, EventRef, EventType, Origin
+from oscd.events.event import MAX_VERSION, Event, EventRef, EventType, Origin
 from oscd.events.foreign import OriginTip
+from oscd.events.origins import MAX_ORIGINS, MAX_ORIGINS_WITH_MEMBERS
 from oscd.replication.errors import OriginHeld, PeerRefused
 from oscd.replication.verify import (
     MAX_AHEAD,
-    MAX_ORIGINS,
-    MAX_ORIGINS_WITH_MEMBERS,
     MAX_WRITE_EVENTS,
     Candidate,
     Terms,
@@ -22,6 +21,7 @@ from oscd.replication.verify import (
     require_next,
     sound,
 )
+from oscd.times import LAST_MICROSECOND, rfc3339
 from tests.replication.shipping import NOW, frame_of, invented
 
 ORIGIN = Origin("node-b", "00112233445566bb")
@@ -66,8 +66,14 @@ def test_what_was_changed_on_the_way_condemns_the_stream(frame: object) -> None:
         changed(seq=2, last_seq=1),
         changed(last_seq=MAX_WRITE_EVENTS + 1),
         changed(stamp=-1),
+        changed(stamp=0),
         changed(version=-1),
+        changed(version=MAX_VERSION + 1),
         changed(created_at=-1),
+        changed(created_at=LAST_MICROSECOND + 1),
+        changed(updated_at=-1),
+        changed(updated_at=LAST_MICROSECOND + 1),
+        changed(stamp=LAST_MICROSECOND + 1),
         changed(key=""),
         changed(key="k" * 256),
         changed(key="k\n"),
@@ -78,6 +84,8 @@ def test_what_was_changed_on_the_way_condemns_the_stream(frame: object) -> None:
         changed(event_id=b"short"),
         changed(key_id=b"short"),
         changed(replaces=EventRef(ORIGIN, 0)),
+        changed(replaces=EventRef(Origin("node-b", "xyz"), 1)),
+        changed(replaces=EventRef(Origin("\x1b[2J", ORIGIN.incarnation), 1)),
         changed(type=EventType.DELETED),
         changed(type="Strange"),
         changed(type="strange"),
@@ -90,6 +98,16 @@ def test_what_no_oscd_writes_holds_its_origin(event: Event) -> None:
     frame = replace(frame, incarnation=event.origin.incarnation)
     with pytest.raises(OriginHeld):
         sound(frame)
+
+
+def test_the_greatest_numbers_that_are_taken_can_be_shown() -> None:
+    """What is here once is listed for ever, so one event must not make a list fail."""
+    last = LAST_MICROSECOND
+    event = changed(stamp=last, created_at=last, updated_at=last, version=MAX_VERSION)
+    taken = sound(frame_of(event, FIRST.body)).event
+    assert {rfc3339(time) for time in (taken.stamp, taken.created_at, taken.updated_at)} == {
+        "9999-12-31T23:59:59.999999Z"
+    }
 
 
 @pytest.mark.parametrize(
@@ -157,8 +175,9 @@ def test_another_history_of_an_origin_is_a_fork(make: Callable[[Candidate, Candi
     """Invariant 8: whose chain digest is not the one that follows here has another past, or was changed."""
     first, _ = invented(ORIGIN, ["a", "b"])
     tip = OriginTip(ORIGIN, 1, first.digest, NOW)
-    with pytest.raises(OriginHeld, match="fork: its event 2"):
+    with pytest.raises(OriginHeld, match="fork: its event 2") as held:
         require_next(tip, forged(make), TERMS, 1)
+    assert not held.value.passes
 
 
 def test_stamps_that_do_not_rise_hold_an_origin() -> None:
@@ -178,8 +197,9 @@ def test_the_year_9999_is_held_and_an_hour_ahead_is_not() -> None:
             with pytest.raises(OriginHeld, match="24 h"):
                 require_next(None, candidate, TERMS, 1)
     (year_9999,) = invented(ORIGIN, stamp=253_370_764_800_000_000)
-    with pytest.raises(OriginHeld, match="24 h"):
+    with pytest.raises(OriginHeld, match="24 h") as held:
         require_next(None, year_9999, TERMS, 1)
+    assert held.value.passes
 
 
 def test_a_million_invented_origins_leave_room_for_members() -> None:
@@ -189,8 +209,9 @@ def test_a_million_invented_origins_leave_room_for_members() -> None:
         require_next(None, FIRST, TERMS, MAX_ORIGINS)
     members = Terms(NOW, frozenset({"node-b"}))
     require_next(None, FIRST, members, MAX_ORIGINS_WITH_MEMBERS - 1)
-    with pytest.raises(OriginHeld, match="as many origins"):
+    with pytest.raises(OriginHeld, match="as many origins") as held:
         require_next(None, FIRST, members, MAX_ORIGINS_WITH_MEMBERS)
+    assert held.value.passes
 
 
 def test_an_incarnation_under_two_names_is_held() -> None:

@@ -96,6 +96,13 @@ def test_a_giant_frame_is_refused_before_it_is_read(data: bytes) -> None:
         list(Frames(MAX_BODY).feed(data))
 
 
+@pytest.mark.parametrize("seq", [0, 2**63, 2**64 - 1])
+def test_a_number_that_no_event_has_is_refused(seq: int) -> None:
+    """What is told of an event that is held names its number, from 1 on, and the log has no greater ones."""
+    with pytest.raises(PeerRefused, match="number"):
+        list(Frames(MAX_BODY).feed(struct.pack(">cII8sQ32s", b"E", 0, 0, bytes(8), seq, bytes(32))))
+
+
 @pytest.mark.parametrize("data", [b"\0", b"HTTP/1.1 200 OK", b"e", b"{}"])
 def test_what_is_no_frame_is_refused(data: bytes) -> None:
     """A stream of something else ends with its first byte."""
@@ -111,7 +118,10 @@ DOCUMENT = orjson.loads(status_frame(STATUS)[5:])
     [
         *((name, None) for name in DOCUMENT if name != "is_at_head"),
         ("node_id", "a\x1b[2J"),
-        ("node_id", "n" * 301),
+        ("node_id", "n" * 65),
+        ("node_id", ""),
+        ("node_id", "node b"),
+        ("run", "r\u0085"),
         ("now", -1),
         ("now", 1.5),
         ("now", True),
@@ -120,6 +130,7 @@ DOCUMENT = orjson.loads(status_frame(STATUS)[5:])
         ("position", "A"),
         ("position", "no position"),
         ("state", ["00"]),
+        ("run", "<b>run</b>"),
     ],
 )
 def test_a_status_that_is_none_is_refused(name: str, value: object) -> None:

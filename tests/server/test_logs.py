@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import multiprocessing
 import os
 import re
-import stat
 import sys
 import threading
 from collections.abc import Iterator
@@ -22,7 +20,7 @@ from structlog.contextvars import bound_contextvars
 
 from oscd.errors import NotFound, StartRefused
 from oscd.server.log_lines import RENDERERS
-from oscd.server.log_writer import DescriptorOutput, FileOutput, LineWriter
+from oscd.server.log_writer import DescriptorOutput, LineWriter
 from oscd.server.logs import LogSink, configure_logging, get_logger
 
 SECRET = "correct-horse-battery"
@@ -306,6 +304,9 @@ class StuckOutput:
         assert self.let_go.wait(FLUSH_SECONDS)
         self.written += lines
 
+    def rest(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 
@@ -340,6 +341,9 @@ class FailingOutput:
             self.failed.set() if not self.failures else None
             raise OSError(28, "No space left on device")
         self.written += lines
+
+    def rest(self) -> None:
+        pass
 
     def close(self) -> None:
         pass
@@ -391,20 +395,6 @@ def test_a_reader_that_went_away_stops_nothing() -> None:
     os.close(writer_end)
 
 
-def test_the_file_is_rotated_and_private(path: Path) -> None:
-    """Past its size the file becomes `.1`, at most five older ones are kept, and only the owner reads any."""
-    output = FileOutput(path, file_bytes=1000)
-    for number in range(100):
-        output.write(b"%03d" % number + b"x" * 300 + b"\n")
-    output.close()
-    files = sorted(file.name for file in path.parent.iterdir() if not file.name.startswith("."))
-    assert files == ["oscd.log", *(f"oscd.log.{number}" for number in range(1, 6))]
-    assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
-    newest = "".join((path.parent / name).read_text() for name in [*reversed(files[1:]), files[0]])
-    numbers = [int(line[:3]) for line in newest.splitlines()]
-    assert numbers == list(range(numbers[0], 100))
-
-
 def test_a_file_that_cannot_be_written_stops_the_start(tmp_path: Path) -> None:
     """A node that could not log does not start as if it could."""
     with pytest.raises(
@@ -413,30 +403,12 @@ def test_a_file_that_cannot_be_written_stops_the_start(tmp_path: Path) -> None:
         configure_logging("INFO", "json", tmp_path / "missing" / "oscd.log", "node-9000")
 
 
-def log_in_a_process(path: Path | None, name: str, count: int) -> None:
-    sink: LogSink = configure_logging("INFO", "json", path, name)
-    for number in range(count):
-        get_logger().info("line", number=number, filler="x" * 200)
-    assert sink.close(FLUSH_SECONDS)
-
-
-def test_several_processes_share_one_file(path: Path) -> None:
-    """Spawned processes append whole lines to one file, each in its own order, none lost."""
-    spawn = multiprocessing.get_context("spawn")
-    processes = [spawn.Process(target=log_in_a_process, args=(path, name, 500)) for name in ("a", "b")]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(FLUSH_SECONDS)
-        assert process.exitcode == 0
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    for name in ("a", "b"):
-        assert [line["number"] for line in lines if line["node_id"] == name] == list(range(500))
-
-
 def test_standard_output_is_the_default(capfd: pytest.CaptureFixture[str]) -> None:
     """Without a file, lines go to standard output and nothing to standard error."""
-    log_in_a_process(None, "node-9000", 3)
+    sink: LogSink = configure_logging("INFO", "json", None, "node-9000")
+    for number in range(3):
+        get_logger().info("line", number=number)
+    assert sink.close(FLUSH_SECONDS)
     out, err = capfd.readouterr()
     assert [json.loads(line)["number"] for line in out.splitlines()] == [0, 1, 2]
     assert err == ""

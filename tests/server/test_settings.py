@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 from ipaddress import ip_network
 from pathlib import Path
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oscd.errors import StartRefused
-from oscd.server.settings import Settings, load_settings
+from oscd.server.settings import PLACEHOLDER_API_KEY, Settings, load_settings, renew_keys
 from oscd.server.settings_table import TABLE, Row, known_names
 
 SECRET = "correct-horse-battery"
@@ -107,6 +108,11 @@ def test_unreadable_dotenv_stops_the_start(tmp_path: Path, content: bytes | None
         ("OSC_CLUSTER_NODES", "node2:99999", "host:port"),
         ("OSC_CLUSTER_NODES", "node2:9000?key=1", "host:port"),
         ("OSC_CLUSTER_NODES", "nöde2:9000", "host:port"),
+        ("OSC_CLUSTER_NODES", "127.0.0.256:9000", "host:port"),
+        ("OSC_CLUSTER_NODES", "10.1:9000", "host:port"),
+        ("OSC_CLUSTER_NODES", "node2:9000,https://1:9000", "host:port"),
+        ("OSC_CLUSTER_NODES", "xn--a:9000", "host:port"),
+        ("OSC_CLUSTER_NODES", "node2:0", "host:port"),
         ("OSC_CLUSTER_NODES", "[::1%eth0]:9000:", "host:port"),
         ("OSC_CLUSTER_NODE_ID", "a b", "letters, digits"),
     ],
@@ -131,7 +137,7 @@ def test_secrets_are_not_in_the_repr(tmp_path: Path) -> None:
     names = ["OSC_API_KEY", "OSC_CLUSTER_KEY", "OSC_SSL_KEYFILE_PASSWORD"]
     settings, warnings = load_settings(dict.fromkeys(names, SECRET), tmp_path)
     assert settings.api_keys == (SECRET.encode(),)
-    assert (settings.cluster_key, settings.ssl_keyfile_password) == (SECRET.encode(), SECRET)
+    assert (settings.cluster_keys, settings.ssl_keyfile_password) == ((SECRET.encode(),), SECRET)
     assert SECRET not in repr(settings) + str(settings) + repr(warnings)
 
 
@@ -163,13 +169,13 @@ def test_lists(tmp_path: Path) -> None:
         "OSC_CORS_ORIGINS": "https://A.example/, http://b.example:8080,",
         "OSC_ALLOWED_HOSTS": "Config.Internal , other",
         "OSC_TRUSTED_PROXIES": "10.1.2.3/8,::1",
-        "OSC_CLUSTER_NODES": "node2:9000, https://[::1]:9001/",
+        "OSC_CLUSTER_NODES": "node2:9000, https://[::1]:9001/,HTTPS://10.0.0.1:443",
     }
     settings, _ = load_settings(environ, tmp_path)
     assert settings.cors_origins == ("https://a.example", "http://b.example:8080")
     assert settings.allowed_hosts == ("config.internal", "other")
     assert settings.trusted_proxies == (ip_network("10.0.0.0/8"), ip_network("::1/128"))
-    assert settings.cluster_nodes == ("node2:9000", "https://[::1]:9001")
+    assert settings.cluster_nodes == ("node2:9000", "https://[::1]:9001", "HTTPS://10.0.0.1:443")
 
 
 def test_the_alias_of_cors_origins_yields_to_the_name(tmp_path: Path) -> None:
@@ -185,7 +191,7 @@ def test_a_secret_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "key").write_text(f"{SECRET}\r\n")
     (tmp_path / ".env").write_text("OSC_SSL_KEYFILE_PASSWORD_FILE=key\n")
     settings, warnings = load_settings({"OSC_CLUSTER_KEY_FILE": str(tmp_path / "key")}, tmp_path)
-    assert settings.cluster_key == SECRET.encode()
+    assert settings.cluster_keys == (SECRET.encode(),)
     assert settings.ssl_keyfile_password == SECRET
     assert settings.sources["OSC_CLUSTER_KEY"] == "OSC_CLUSTER_KEY_FILE"
     assert warnings == []
@@ -198,6 +204,13 @@ def test_api_keys_add_up(tmp_path: Path) -> None:
     settings, _ = load_settings(environ, tmp_path)
     assert settings.api_keys == (b"own-key", b"old-key", b"new-key")
     assert settings.sources["OSC_API_KEY"] == "environment and OSC_API_KEY_FILE"
+
+
+def test_cluster_keys_are_taken_in_the_order_of_their_file(tmp_path: Path) -> None:
+    """One a line; the first is what is shown, so it stays the first."""
+    (tmp_path / "keys").write_text("new-key\r\n\n  old-key  \n")
+    settings, _ = load_settings(CLUSTER | {"OSC_CLUSTER_KEY": "", "OSC_CLUSTER_KEY_FILE": "keys"}, tmp_path)
+    assert settings.cluster_keys == (b"new-key", b"old-key")
 
 
 def test_another_secret_given_twice_stops_the_start(tmp_path: Path) -> None:
@@ -293,17 +306,32 @@ def warnings_of(directory: Path, **environ: str) -> list[str]:
 def test_a_cluster_with_all_it_needs_has_nothing_to_warn_of(tmp_path: Path) -> None:
     """A name, a key of its own and peers on loopback are what a cluster wants."""
     settings, warnings = load_settings(CLUSTER, tmp_path)
-    assert settings.cluster_key == f"{SECRET}-of-nodes".encode()
+    assert settings.cluster_keys == (f"{SECRET}-of-nodes".encode(),)
     assert warnings == []
 
 
 def test_without_a_cluster_key_nodes_show_the_first_api_key(tmp_path: Path) -> None:
     """The default is the first API key, and the operator is told what that key then opens."""
     settings, (warning,) = load_settings(CLUSTER | {"OSC_CLUSTER_KEY": ""}, tmp_path)
-    assert settings.cluster_key == SECRET.encode()
+    assert settings.cluster_keys == (SECRET.encode(),)
     assert settings.sources["OSC_CLUSTER_KEY"] == "OSC_API_KEY"
     assert "OSC_CLUSTER_KEY is not set" in warning
     assert SECRET not in warning
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [(SECRET, "is an API key as well"), (PLACEHOLDER_API_KEY.decode(), "is the example everybody knows")],
+)
+def test_a_cluster_key_that_others_hold_is_warned_about(tmp_path: Path, key: str, said: str) -> None:
+    """What opens the whole log should be known to nodes alone: said at the start, and when the key is renewed."""
+    for warnings in (
+        warnings_of(tmp_path, OSC_CLUSTER_KEY=key),
+        renewed_from(tmp_path, OSC_CLUSTER_KEY=key)[1],
+    ):
+        (warning,) = warnings
+        assert warning.startswith(f"OSC_CLUSTER_KEY {said}")
+        assert SECRET not in warning
 
 
 @pytest.mark.parametrize("https", ["true", "false"])
@@ -376,9 +404,9 @@ def test_settings_reach_a_spawned_process_whole(tmp_path: Path) -> None:
 
 
 def test_every_row_is_named_like_its_attribute() -> None:
-    """An operator finds a variable's attribute by its name; only the one key that may be several differs."""
+    """An operator finds a variable's attribute by its name; only keys that may be several differ."""
     odd = {attribute for attribute, row in TABLE.items() if row.name != f"OSC_{attribute.upper()}"}
-    assert odd == {"api_keys"}
+    assert odd == {"api_keys", "cluster_keys"}
     assert len(known_names()) == len(TABLE) + sum(row.secret for row in TABLE.values()) + 1
 
 
@@ -396,3 +424,58 @@ def _refusal_of(row: Row, text: str) -> str | None:
     except ValueError as accepted:
         return str(accepted)
     return None
+
+
+def renewed_from(directory: Path, **environ: str) -> tuple[Settings, tuple[str, ...]]:
+    """What a node of `CLUSTER` goes on with once it has read these settings, an empty one meaning none."""
+    kept = load_settings(CLUSTER, directory)[0]
+    # As the start does it.
+    kept = dataclasses.replace(kept, database_path=kept.database_path.resolve(), host_port=9123)
+    renewed = renew_keys(kept, CLUSTER | {"OSC_HOST_PORT": "0"} | environ, directory)
+    return renewed.settings, renewed.warnings
+
+
+def test_keys_are_renewed_and_nothing_else(tmp_path: Path) -> None:
+    """What else was changed is named, stays as it was, and is no reason to leave the new keys."""
+    settings, (changed,) = renewed_from(
+        tmp_path,
+        OSC_API_KEY="new-api-key",
+        OSC_CLUSTER_KEY="new-cluster-key",
+        OSC_CLUSTER_ENABLED="false",
+        OSC_API_KEY_REQUIRED="false",
+        OSC_SSL_KEYFILE_PASSWORD=SECRET,
+    )
+    assert (settings.api_keys, settings.cluster_keys) == ((b"new-api-key",), (b"new-cluster-key",))
+    assert (settings.cluster_enabled, settings.api_key_required) == (True, True)
+    assert changed == (
+        "changed, but not before the node is started again: OSC_API_KEY_REQUIRED, OSC_CLUSTER_ENABLED"
+    )
+    assert settings.ssl_keyfile_password == SECRET, "a renewed certificate may come with a key under another one"
+    assert renewed_from(tmp_path)[1] == ()
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"OSC_CLUSTER_KEY": ""}, "OSC_CLUSTER_KEY (environment): there is no key in it any more"),
+        ({"OSC_CLUSTER_KEY": "", "OSC_CLUSTER_ENABLED": "false"}, "there is no key in it any more"),
+        ({"OSC_API_KEY": ""}, "set OSC_API_KEY"),
+        ({"OSC_API_KEY": "", "OSC_API_KEY_REQUIRED": "false"}, "set OSC_API_KEY"),
+        ({"OSC_API_KEY": PLACEHOLDER_API_KEY.decode(), "OSC_API_KEY_REQUIRED": "false"}, "example"),
+    ],
+)
+def test_keys_that_are_gone_or_known_to_all_are_not_renewed(
+    tmp_path: Path, environ: dict[str, str], said: str
+) -> None:
+    """No API key becomes what opens the log, and no door is left open, whatever else was changed beside."""
+    with pytest.raises(StartRefused) as refused:
+        renewed_from(tmp_path, **environ)
+    assert said in str(refused.value)
+
+
+def test_a_default_cluster_key_is_renewed_with_the_api_keys(tmp_path: Path) -> None:
+    """Nodes that show each other the first API key show the new first one; one of their own replaces it."""
+    default = CLUSTER | {"OSC_CLUSTER_KEY": ""}
+    kept, _ = load_settings(default, tmp_path)
+    assert renew_keys(kept, default | {"OSC_API_KEY": "new"}, tmp_path).settings.cluster_keys == (b"new",)
+    assert renew_keys(kept, CLUSTER, tmp_path).settings.cluster_keys == (f"{SECRET}-of-nodes".encode(),)

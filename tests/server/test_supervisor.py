@@ -15,6 +15,9 @@ from tests.server.processes import Service, command_line, eventually, is_gone, s
 from tests.server.serving import read_until
 from tests.support.raw_http import read_to_end
 
+BUSY_SECONDS = 0.2
+"""For so long the supervisor is sent signals, so that it hardly waits any more when it is stopped."""
+
 
 @pytest.mark.parametrize("whole_group", [False, True])
 def test_stop_finishes_the_request_in_flight_and_exits_0(whole_group: bool) -> None:
@@ -98,12 +101,18 @@ def test_hung_worker_is_replaced() -> None:
         assert is_gone(hung)
 
 
-def test_stopped_and_continued_service_keeps_its_workers() -> None:
-    """A service that was suspended as a whole (Ctrl-Z) does not take its workers for hung when it goes on."""
-    with service(workers=2, silence=2.0) as running:
+@pytest.mark.parametrize("busy", [False, True])
+def test_stopped_and_continued_service_keeps_its_workers(busy: bool) -> None:
+    """A service that was suspended as a whole (Ctrl-Z) does not take its workers for hung when it goes on, whether it
+    was stopped while its supervisor waited or in the middle of a round.
+    """
+    with service(workers=2, silence=4.0) as running:
         before = running.workers()
+        until = time.monotonic() + BUSY_SECONDS
+        while busy and time.monotonic() < until:
+            running.process.send_signal(signal.SIGHUP)
         os.killpg(running.process.pid, signal.SIGSTOP)
-        time.sleep(3.0)  # nothing but time makes silence; the limit is 2 s
+        time.sleep(5.0)  # nothing but time makes silence; the limit is 4 s
         os.killpg(running.process.pid, signal.SIGCONT)
         assert {running.ask()["pid"] for _ in range(40)} == before
         assert running.workers() == before

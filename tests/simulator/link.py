@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from oscd.replication import ship, take
+from oscd.replication.again import Again
 from oscd.replication.compare import lag
 from oscd.replication.errors import OriginHeld, PeerRefused
 from oscd.replication.reception import Bounds, LargeWrite, Recent, Reception, Writes
@@ -77,6 +78,7 @@ class Link:
         self._reception = Reception(BOUNDS, _DIRECTORY, home.recent)
         self._sender: Sender | None = None
         self._runs: Mapping[str, str] = {}
+        self._again = Again(lambda: home.world.now / SECOND)
         self._backoff = BACKOFF[0]
         self._asked_as: tuple[str | None, bool] = (None, False)
         self.is_at_head = False
@@ -123,7 +125,7 @@ class Link:
 
     def try_held_again(self) -> None:
         """What each sync interval does."""
-        if self._reception.held:
+        if self._connection is not None and self._again.is_due(self._reception.held.values()):
             self.begin_anew()
 
     def _ask_as(self) -> tuple[str | None, bool]:
@@ -181,7 +183,7 @@ class Link:
                     one.digest for one in batch.events if one.event.origin.incarnation not in passed
                 )
         except OriginHeld as refused:
-            held = (take.held_in(batch, str(refused)),)
+            held = (take.held_in(batch, refused),)
         finally:
             batch.close()
         for one in held:

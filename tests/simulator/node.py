@@ -12,9 +12,11 @@ from typing import Final, Protocol
 
 from oscd.events.position import Position
 from oscd.events.standing import Standing
-from oscd.replication.continuation import ASK_SECONDS, RECOVER_SECONDS, answer, decide
+from oscd.replication.claims import Claims
+from oscd.replication.continuation import ASK_SECONDS, RECOVER_SECONDS, Answer, answer, decide
 from oscd.replication.reception import Recent
 from oscd.replication.ship import Identity, Pull
+from oscd.replication.sight import is_fork_of
 from oscd.replication.take import Held
 from oscd.replication.wire import PeerStatus
 from tests.simulator.ledger import Ledger
@@ -160,7 +162,7 @@ class Process:
         self.is_alive = True
         self._began = self.world.now
         self._is_unsettled = False
-        self._claimed = 0
+        self._claims = Claims()
         self._links = {peer: Link(self, peer, node.find(peer).serve) for peer in node.peers}
         self.last_heard: dict[str, PeerStatus] = {}
         self._streams: dict[Stream, Connection] = {}
@@ -235,6 +237,7 @@ class Process:
     def heard(self, peer: str, status: PeerStatus) -> None:
         """A peer told where it stands."""
         self._answers[peer] = status.position
+        self._claims.heard(self.log.reading().own().origin.incarnation, status.position)
         self.last_heard[peer] = status
         self._settle()
 
@@ -252,14 +255,15 @@ class Process:
             return
         positions = [self._answers.get(peer) for peer in self._links]
         answers = [None if position is None else answer(reading, own, position) for position in positions]
-        self._claimed = max([self._claimed, *(one.seq for one in answers if one is not None)])
+        if is_fork_of(own.origin, self.held.values()):
+            answers.append(Answer(own.seq, is_contradicted=True))
         asked = (self.world.now - self._began) / SECOND
         standing = decide(
             own,
             answers,
             is_over=asked >= ASK_SECONDS,
             is_given_up=asked >= ASK_SECONDS + RECOVER_SECONDS,
-            claimed=self._claimed,
+            claimed=self._claims.greatest(own.origin.incarnation),
         )
         if standing is not own.standing:
             self.log.change(lambda writing: writing.settle(standing))

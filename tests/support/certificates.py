@@ -47,6 +47,7 @@ class Identity:
     ) -> Path:
         """Write the key once more, encrypted where there is a password, and give the path."""
         path.write_bytes(self.key.private_bytes(Encoding.PEM, form, _encryption(password)))
+        path.chmod(0o600)
         return path
 
 
@@ -56,13 +57,15 @@ class Authority:
     Args:
         directory: Takes all files; made if it is missing.
         name: Of the CA; two of one name differ by their keys.
+        lasts_days: From now on; one that has expired lasts none or fewer.
     """
 
-    def __init__(self, directory: Path, name: str = "Authority of the tests") -> None:
+    def __init__(self, directory: Path, name: str = "Authority of the tests", *, lasts_days: int = 1) -> None:
         directory.mkdir(exist_ok=True)
         self._directory = directory
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self._key = ec.generate_private_key(ec.SECP256R1())
+        self._valid_until = datetime.now(UTC) + lasts_days * DAY
         self.bundle = directory / "authority.pem"
         self.bundle.write_bytes(self._self_signed().public_bytes(Encoding.PEM))
 
@@ -93,10 +96,10 @@ class Authority:
         )
         return self._sign(name, subject, key, ExtendedKeyUsageOID.SERVER_AUTH)
 
-    def client(self, name: str = "client") -> Identity:
-        """A client's identity; a name is given once."""
+    def client(self, name: str = "client", *, valid_until: datetime | None = None) -> Identity:
+        """A client's identity; a name is given once, and it counts until tomorrow if nothing else is said."""
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        return self._sign(name, _dated(subject), None, ExtendedKeyUsageOID.CLIENT_AUTH)
+        return self._sign(name, _dated(subject, None, valid_until), None, ExtendedKeyUsageOID.CLIENT_AUTH)
 
     def revocations(self) -> bytes:
         """A list of revoked certificates, with none on it, as PEM."""
@@ -116,7 +119,7 @@ class Authority:
         public = self._key.public_key()
         identifier = x509.SubjectKeyIdentifier.from_public_key(public)
         return (
-            _dated(self._name)
+            _dated(self._name, min(datetime.now(UTC), self._valid_until) - DAY, self._valid_until)
             .issuer_name(self._name)
             .public_key(public)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)

@@ -53,7 +53,7 @@ class RunningCluster:
         tls: What clients trust and show, where the nodes serve HTTPS.
 
     Attributes:
-        nodes: Those that were started, by number.
+        nodes: Those that were started, by number and in that order.
         ports: Where each serves, for all its lives.
         links: The way of each node to each other one.
         more_peers: Further peers of single nodes, as `OSC_CLUSTER_NODES` names them.
@@ -91,6 +91,8 @@ class RunningCluster:
         with ThreadPoolExecutor(len(chosen)) as pool:
             for started in [pool.submit(self._start, number) for number in chosen]:
                 started.result()
+        # Whichever was up first: the first of them is n0.
+        self.nodes = dict(sorted(self.nodes.items()))
 
     def give_salt(self, salt: bytes, *numbers: int) -> None:
         """Put a salt beside the empty logs of these nodes, all if none is named, before they are started."""
@@ -135,6 +137,10 @@ class RunningCluster:
     def client(self, number: int, user_key: str = USER_KEY) -> httpx.Client:
         """A client of a node; the caller closes it."""
         return self.nodes[number].client(user_key, api_key=API_KEY, tls=self._tls)
+
+    def trust(self, tls: ssl.SSLContext) -> None:
+        """Have clients trust and show something else from now on."""
+        self._tls = tls
 
     def await_ready(self, *numbers: int, seconds: float = PATIENCE) -> None:
         """Wait until these nodes, all if none is named, say that they are ready."""

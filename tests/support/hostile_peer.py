@@ -11,12 +11,14 @@ import hashlib
 import json
 import secrets
 import struct
-import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
+
+import uvloop
 
 from oscd.events import codec
 from oscd.events.event import Body, Event, EventType, Origin
@@ -56,6 +58,11 @@ class Stream:
         await self.head()
         await self.send(status(self.peer, **changes))
 
+    async def end(self) -> None:
+        """Close the connection once all that was sent is on its way."""
+        self._writer.close()
+        await self._writer.wait_closed()
+
     async def go_on(self) -> None:
         """Say now and then how it stands, as long as the puller listens."""
         while True:
@@ -83,67 +90,74 @@ class HostilePeer:
         self.asked: list[float] = []
         self.port = 0
         self._behaviour = behaviour
+        self._open: set[asyncio.Task[None]] = set()
 
-    async def serve(self) -> AsyncIterator[None]:
-        """Serve until the generator is closed."""
-        server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
+    @asynccontextmanager
+    async def served(self) -> AsyncIterator[None]:
+        """Serve while the block runs; every connection, and what answers it, ends with it."""
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = int(server.sockets[0].getsockname()[1])
         try:
             yield
         finally:
             server.close()
+            for task in self._open:
+                task.cancel()
+            if self._open:
+                await asyncio.wait(self._open)
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            # The puller may leave at any moment; that is the end of it here.
-            with suppress(OSError, asyncio.IncompleteReadError):
-                while request := await reader.readuntil(b"\r\n\r\n"):
-                    target = request.split(b" ", 2)[1].decode()
-                    if target.startswith("/cluster/events"):
-                        self.asked.append(time.monotonic())
-                        await self._behaviour(Stream(writer, self))
-                        return
-                    await self._answer_other(writer, target)
-        finally:
-            writer.close()
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._answer(reader, Stream(writer, self)))
+        self._open.add(task)
+        # Also where the task is cancelled before its first step.
+        task.add_done_callback(lambda _: writer.transport.abort())
+        task.add_done_callback(self._open.discard)
 
-    async def _answer_other(self, writer: asyncio.StreamWriter, target: str) -> None:
+    async def _answer(self, reader: asyncio.StreamReader, stream: Stream) -> None:
+        # The puller may leave at any moment; that is the end of it here.
+        with suppress(OSError, asyncio.IncompleteReadError):
+            while request := await reader.readuntil(b"\r\n\r\n"):
+                target = request.split(b" ", 2)[1].decode()
+                if target.startswith("/cluster/events"):
+                    self.asked.append(time.monotonic())
+                    await self._behaviour(stream)
+                    await stream.end()
+                    return
+                await self._answer_other(stream, target)
+
+    async def _answer_other(self, stream: Stream, target: str) -> None:
         status, body = ("200 OK", self.salt) if target.startswith("/cluster/salt") else ("404 Not Found", b"")
         head = f"HTTP/1.1 {status}\r\nContent-Type: application/octet-stream\r\nContent-Length: {len(body)}\r\n\r\n"
-        writer.write(head.encode() + body)
-        await writer.drain()
+        await stream.send(head.encode() + body)
 
 
 @contextmanager
 def hostile_peers(salt: bytes, behaviours: dict[str, Behaviour]) -> Iterator[dict[str, HostilePeer]]:
     """A peer for each behaviour, by its name, while the block runs."""
     peers = {name: HostilePeer(name, salt, behaviour) for name, behaviour in behaviours.items()}
-    loop = asyncio.new_event_loop()
     stop = asyncio.Event()
-    started = threading.Event()
+    started: Future[asyncio.AbstractEventLoop] = Future()
 
     async def serve() -> None:
-        serving = [peer.serve() for peer in peers.values()]
-        for one in serving:
-            await anext(one)
-        started.set()
-        await stop.wait()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for other in others:
-            other.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-        for one in serving:
-            await one.aclose()  # type: ignore[attr-defined]
+        async with AsyncExitStack() as served:
+            for peer in peers.values():
+                await served.enter_async_context(peer.served())
+            started.set_result(asyncio.get_running_loop())
+            await stop.wait()
 
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), name="hostile peers")
-    thread.start()
-    try:
-        assert started.wait(PATIENCE)
-        yield peers
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(PATIENCE)
-        loop.close()
+    def run() -> None:
+        # asyncio's own loop loses a socket whose server is closed just after it was accepted.
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve())
+
+    with ThreadPoolExecutor(1, thread_name_prefix="hostile peers") as thread:
+        serving = thread.submit(run)
+        loop = started.result(PATIENCE)
+        try:
+            yield peers
+        finally:
+            loop.call_soon_threadsafe(stop.set)
+            serving.result(PATIENCE)
 
 
 @dataclass(frozen=True, slots=True)

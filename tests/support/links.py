@@ -29,6 +29,7 @@ class Link:
     Attributes:
         port: Where it listens, on loopback.
         refused: Connections that met a cut.
+        begun: Connections that were let pass.
         carried: Bytes that passed, in both directions together.
     """
 
@@ -43,7 +44,9 @@ class Link:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self.refused = 0
+        self.begun = 0
         self.carried = 0
+        self._silent_at: int | None = None
 
     @property
     def connections(self) -> int:
@@ -58,21 +61,25 @@ class Link:
         """Let nothing pass and nothing end, as a network does that drops every packet."""
         self._do(self._passing.clear)
 
+    def silence_after(self, size: int) -> None:
+        """Let about so many bytes more pass, then be silent, in the middle of whatever that is."""
+        self._do(lambda: self._silence_after(size))
+
     def heal(self) -> None:
         """Let everything pass again; what was silenced goes on where it was, as TCP would."""
         self._do(self._heal)
 
     async def start(self) -> None:
         """Begin to listen."""
-        self._server = await asyncio.start_server(self._serve, sock=self._listener)
+        self._server = await asyncio.start_server(self._accept, sock=self._listener)
 
     async def close(self) -> None:
         """End every connection."""
         self._server.close()
         self._cut()
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
             await asyncio.wait(self._tasks)
 
     def _do(self, function: Callable[[], None]) -> None:
@@ -86,27 +93,36 @@ class Link:
         for writer in tuple(self._open):
             _reset(writer)
 
+    def _silence_after(self, size: int) -> None:
+        self._silent_at = self.carried + size
+
     def _heal(self) -> None:
         self._is_cut = False
+        self._silent_at = None
         self._passing.set()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
         self._tasks.add(task)
         self._open.add(writer)
-        try:
-            # Whatever ends a connection, a reset or a cancellation at the end of the test, is its end and no more.
-            with suppress(OSError, asyncio.CancelledError):
-                await self._passing.wait()
-                if self._is_cut:
-                    self.refused += 1
-                    return
-                await self._carry(reader, writer)
-        finally:
+
+        def ended(_: asyncio.Task[None]) -> None:
+            """Also where it was cancelled before its first step."""
             _reset(writer)
             self._open.discard(writer)
             self._tasks.discard(task)
+
+        task.add_done_callback(ended)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Whatever ends a connection, a reset or a cancellation at the end of the test, is its end and no more.
+        with suppress(OSError, asyncio.CancelledError):
+            await self._passing.wait()
+            if self._is_cut:
+                self.refused += 1
+                return
+            self.begun += 1
+            await self._carry(reader, writer)
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection("127.0.0.1", self._target)
@@ -135,6 +151,8 @@ class Link:
             sink.write(data)
             await sink.drain()
             self.carried += len(data)
+            if self._silent_at is not None and self.carried >= self._silent_at:
+                self._passing.clear()
 
 
 class Links:

@@ -84,6 +84,16 @@ class RunningNode:
         """The worker processes that live now."""
         return [pid for pid in self.processes() if b"--multiprocessing-fork" in command_line(pid)]
 
+    def steward_pid(self) -> int | None:
+        """The worker that holds the steward's lock; None between two."""
+        lock = self.database.with_name(f"{self.database.name}-steward-lock")
+        if not lock.exists():
+            return None
+        # proc(5): "number: FLOCK ADVISORY WRITE pid major:minor:inode start end"
+        held = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+        pids = [int(one[4]) for one in held if one[5].endswith(f":{lock.stat().st_ino}")]
+        return next((pid for pid in pids if pid in self.worker_pids()), None)
+
     def client(
         self,
         user_key: str = USER_KEY,

@@ -8,13 +8,16 @@ from pathlib import Path
 
 _LEAST = 10_000
 
+# Not the seeded one: test processes that run side by side are seeded alike and would take the same ports.
+_chance = random.SystemRandom()
+
 
 def lasting_ports(count: int) -> list[int]:
     """So many free ports which the kernel gives to no connection while the node that serves there is down."""
     ephemeral = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0]
     found: set[int] = set()
     while len(found) < count:
-        port = random.randrange(_LEAST, int(ephemeral))
+        port = _chance.randrange(_LEAST, int(ephemeral))
         if port not in found and _is_free(port):
             found.add(port)
     return sorted(found)

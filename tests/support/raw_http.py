@@ -33,12 +33,19 @@ def connect(port: int, *, receive_buffer: int | None = None) -> socket.socket:
 
     Args:
         receive_buffer: Bytes the kernel may hold for a client that does not read.
+
+    Raises:
+        OSError: There is nobody at the port.
     """
     client = socket.socket()
     client.settimeout(PATIENCE)
     if receive_buffer is not None:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    client.connect(("127.0.0.1", port))
+    try:
+        client.connect(("127.0.0.1", port))
+    except OSError:
+        client.close()
+        raise
     return client
 
 

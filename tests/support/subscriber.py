@@ -150,9 +150,14 @@ class Subscriber:
         """
         self.close()
         data, attempt = self.wanted.begin(last_event_id)
-        self._socket = connect(self.port)
-        self._socket.settimeout(self._silence)
-        self._socket.sendall(data)
+        connection = connect(self.port)
+        try:
+            connection.settimeout(self._silence)
+            connection.sendall(data)
+        except OSError:
+            connection.close()
+            raise
+        self._socket = connection
         self.history.attempts.append(attempt)
         self._reading = Reading(attempt, keep_raw=self.wanted.keep_raw)
 

@@ -70,6 +70,19 @@ function parameterField(parameter) {
   return field;
 }
 
+// What a body is written in; its name is the media type. A body without a schema is bytes, which a file gives.
+function bodyFieldOf(operation) {
+  const [kind, content] = Object.entries(operation.requestBody?.content ?? {})[0] ?? [];
+  if (!kind) return null;
+  const field = content.schema
+    ? element("textarea", { spellcheck: false, value: JSON.stringify(sample(content.schema), null, 2) })
+    : element("input", { type: "file" });
+  field.name = kind;
+  field.required = operation.requestBody.required && !content.schema;
+  field.setAttribute("aria-label", "body");
+  return field;
+}
+
 function answers(operation) {
   return table(["Status", "Answer", "Headers"], Object.entries(operation.responses).map(([status, answer]) => [
     element("code", { textContent: status }),
@@ -94,12 +107,13 @@ function request(path, method, operation, fields, bodyField) {
     const key = document.getElementById(scheme).value;
     if (key) headers[spec.components.securitySchemes[scheme].name] = key;
   }
-  if (bodyField) headers["Content-Type"] = "application/json";
+  if (bodyField) headers["Content-Type"] = bodyField.name;
   const url = new URL(filled.slice(1), base);
   url.search = query;
   const signal = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
   return fetch(url, {
-    method: method.toUpperCase(), headers, body: bodyField?.value, signal, credentials: "omit", cache: "no-store",
+    method: method.toUpperCase(), headers, body: bodyField?.files ? bodyField.files[0] : bodyField?.value,
+    signal, credentials: "omit", cache: "no-store",
   });
 }
 
@@ -120,9 +134,8 @@ async function showAnswer(sent, output) {
 
 function tryForm(path, method, operation) {
   const fields = operation.parameters.map((parameter) => [parameter, parameterField(parameter)]);
-  const schema = operation.requestBody?.content["application/json"].schema;
-  const bodyField = schema ? element("textarea", { spellcheck: false, value: JSON.stringify(sample(schema), null, 2) }) : null;
-  bodyField?.setAttribute("aria-label", "body");
+  const bodyField = bodyFieldOf(operation);
+  const schema = operation.requestBody?.content[bodyField.name].schema;
   const send = element("button", { textContent: "Send" });
   const output = element("pre", { hidden: true });
   output.setAttribute("aria-live", "polite");
@@ -131,8 +144,8 @@ function tryForm(path, method, operation) {
       element("div", {}, element("code", { textContent: parameter.name + (parameter.required ? " *" : "") }),
         element("div", { className: "dim", textContent: parameter.description ?? "" })),
       parameter.in, element("span", { className: "dim", textContent: shape(parameter.schema) }), field])),
-    schema ? element("h3", { textContent: "Body" }) : null,
-    schema ? element("pre", { textContent: shape(schema) }) : null,
+    bodyField ? element("h3", { textContent: "Body" }) : null,
+    bodyField ? element("pre", { textContent: schema ? shape(schema) : bodyField.name }) : null,
     bodyField, send, output);
   form.addEventListener("submit", async (event) => {
     event.preventDefault();

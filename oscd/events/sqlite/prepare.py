@@ -14,6 +14,7 @@ from pathlib import Path
 from oscd.errors import StartRefused, Unavailable
 from oscd.events.event import EVENT_ID_BYTES, Origin, origin_began
 from oscd.events.log import Projections, scan
+from oscd.events.origins import MAX_ORIGINS_TO_BEGIN
 from oscd.events.salt import sync_directory
 from oscd.events.sqlite import own, schema
 from oscd.events.sqlite.faults import CommitFailed
@@ -100,9 +101,16 @@ def _own_origin(
 ) -> Origin:
     """The origin this node appends to; a new incarnation where it has none, was renamed or restored.
 
-    One that follows another begins with an event that says where that one ended (invariant 9).
+    One that follows another begins with an event that says where that one ended (invariant 9). Where it would be one
+    too many for other nodes there is no such event: a restored log serves what it has, and refuses each write.
+
+    Raises:
+        StartRefused: It would be one too many, and the log could go on under its former name.
     """
-    own.hold_writes(connection, None)
+    if not asks:
+        # Whoever was configured as a peer and made this node hold its writes is none any more. Else only a peer's
+        # clock tells whether this one's is right by now.
+        own.hold_writes(connection, None)
     schema.write_meta(connection, "clustered", int(asks))
     if asks:
         # A file put back from its first minute holds no event of an origin that peers may know well. Another one is
@@ -112,10 +120,16 @@ def _own_origin(
     if origin is not None and origin.node_id == node_id:
         own.write_standing(connection, Standing.ASKING if asks else Standing.CONTINUES)
         return origin
-    own.write_standing(connection, Standing.CONTINUES)
     ended = schema.ended_origin(connection)
+    has_place = SqliteReading(connection).origin_count() < MAX_ORIGINS_TO_BEGIN
+    if origin is not None and ended is not None and not has_place:
+        raise StartRefused(
+            f"OSC_CLUSTER_NODE_ID: this log was written as {origin.node_id}, and knows so many origins of events that"
+            " other nodes may take no new one; start it under that name."
+        )
+    own.write_standing(connection, Standing.CONTINUES)
     origin = schema.begin_own_origin(connection, node_id)
-    if ended is not None:
+    if ended is not None and has_place:
         writing = SqliteWriting(connection, origin=origin, projections=projections, clock=microseconds_now)
         writing.append([origin_began(ended, secrets.token_bytes(EVENT_ID_BYTES))])
     return origin

@@ -168,6 +168,10 @@ class SqliteReading:
         """By node id, the latest run of other nodes that this log has noted."""
         return own.runs(self.store)
 
+    def writes_held(self) -> str | None:
+        """Why every append is refused now; None where none is for that reason."""
+        return own.writes_held(self.store)
+
 
 def _recorded(row: tuple[Any, ...]) -> Recorded:
     offset, header, body, digest, previous, entry_id = row

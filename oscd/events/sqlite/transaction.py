@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -26,6 +26,7 @@ from oscd.events.event import (
 )
 from oscd.events.foreign import Foreign
 from oscd.events.log import MicrosecondClock, Projections
+from oscd.events.origins import require_place
 from oscd.events.position import Mark, Position, mark
 from oscd.events.sqlite import own, schema
 from oscd.events.sqlite.reading import SqliteReading
@@ -143,7 +144,8 @@ class SqliteWriting(SqliteReading):
         """Append the events of one write, in order, and apply each to the projections.
 
         Raises:
-            Unavailable: Writes are held, or it is not known yet where this log's origin ended.
+            Unavailable: Writes are held, it is not known yet where this log's origin ended, or it would have to begin
+                an origin too many.
         """
         self._require_may_append()
         before = self.tip
@@ -190,13 +192,13 @@ class SqliteWriting(SqliteReading):
         own.write_standing(self.store, standing)
         self.tip = replace(self.tip, standing=standing)
 
-    def fence(self, node_id: str, run: str) -> None:
+    def fence(self, node_id: str, run: str, members: Collection[str] = ()) -> None:
         """Note the latest run of another node.
 
         Raises:
-            Unavailable: The log remembers as many nodes as it may.
+            Unavailable: The log remembers as many nodes as it may, and none of them may be forgotten.
         """
-        own.fence(self.store, node_id, run)
+        own.fence(self.store, node_id, run, members)
 
     def hold_writes(self, reason: str | None) -> None:
         """Refuse appends with that reason until it is None again."""
@@ -209,7 +211,10 @@ class SqliteWriting(SqliteReading):
         if self.tip.standing is Standing.ASKING:
             raise Unavailable("This node has just started and asks its peers where its log ended.")
         if self.tip.standing is Standing.BEGINS:
+            require_place(self.origin_count())
             self._begin_anew()
+        elif not self.tip.seq:
+            require_place(self.origin_count() - 1)
 
     def _begin_anew(self) -> None:
         """Begin a new incarnation that follows the one so far (invariant 9)."""

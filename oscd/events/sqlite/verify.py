@@ -110,6 +110,47 @@ def verify_chain(connection: sqlite3.Connection, progress: Callable[[int], None]
     yield from _meta_findings(connection, chains)
 
 
+def verify_tail(connection: sqlite3.Connection, most: int) -> Iterator[Finding]:
+    """As `verify_chain`, for the last events alone: what a start believes, and what a damaged end would show.
+
+    Args:
+        most: How many.
+    """
+    head = SqliteReading(connection).head()
+    offset = max(0, head - most)
+    names = origins_by_id(connection)
+    chains = Chains(names)
+    for row in stored_events(connection, offset, head):
+        if row.offset != offset + 1:
+            yield Finding(f"offset {offset + 1}", f"{row.offset - offset - 1} event(s) are missing")
+        offset = row.offset
+        origin = names.get(row.origin)
+        if origin is not None and origin not in chains.ends:
+            _begin_at(connection, chains, row.origin, row.seq - 1)
+        for what in chains.follow(row):
+            yield Finding(f"offset {offset}", what)
+    for origin_row in stored_origins(connection):
+        if not origin_row.mistyped() and names.get(origin_row.id) not in chains.ends:
+            _begin_at(connection, chains, origin_row.id, origin_row.seq)
+    yield from _end_findings(connection, chains)
+    yield from _meta_findings(connection, chains)
+
+
+def _begin_at(connection: sqlite3.Connection, chains: Chains, origin_id: int, seq: int) -> None:
+    """Believe one event, so that those after it can be followed; where there is none, the chain begins before all."""
+    row = connection.execute(
+        "SELECT digest, seq, stamp, header FROM events WHERE origin = ? AND seq = ?", (origin_id, seq)
+    ).fetchone()
+    if row is None:
+        return
+    digest, seq, stamp, header = row
+    try:
+        last_seq = codec.decode_header(header).last_seq
+    except (LogCorrupt, TypeError):
+        return
+    chains.ends[chains.names[origin_id]] = ChainEnd(digest, seq, stamp, last_seq)
+
+
 def _file_findings(connection: sqlite3.Connection) -> Iterator[Finding]:
     for (message,) in connection.execute("PRAGMA integrity_check(10)"):
         if message != "ok":
