@@ -50,7 +50,7 @@ class Stack:
             zip(SERVICES, ports or free_ports([0] * len(SERVICES)), strict=True)
         )
         self.shipped = Shipped(secrets, self.ports)
-        self.trust = ssl.create_default_context(cafile=secrets / "ca.pem")
+        self.trust = trusting(secrets)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         for service in SERVICES:
             self.home_of(service).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -165,6 +165,11 @@ class Stack:
                 return bool(answer.status == 200)
         except OSError:
             return False
+
+
+def trusting(secrets: Path) -> ssl.SSLContext:
+    """A client's context that knows the authority of a trial, and no other."""
+    return ssl.create_default_context(cafile=secrets / "ca.pem")
 
 
 # No proxy: nobody who set one for the web meant this machine.

@@ -27,7 +27,7 @@ LAST: Final = "last"
 
 WRITERS: Final = 2
 LISTENERS: Final = 2
-_PAUSE_SECONDS: Final = 0.02
+_PAUSE_SECONDS: Final = 0.05
 """Between two calls of one caller: load, and not a flood that has no processor left for the nodes."""
 
 _TRY_SECONDS: Final = 10.0

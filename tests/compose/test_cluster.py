@@ -156,6 +156,18 @@ def test_the_picture_is_drawn_from_what_prometheus_has(stack: Stack) -> None:
     assert "127.0.0.1" not in svg
 
 
+def test_health_checks_pass_and_notice_an_end(stack: Stack) -> None:
+    """Those of nodes and nginx, as Docker runs them, at the ports of this test; elsewhere nobody is healthy."""
+    for service in (*NODES, "nginx"):
+        marker, *command = stack.shipped.service(service)["healthcheck"]["test"]
+        assert marker == "CMD"
+        placed = [stack.shipped.placed(service, part) for part in command]
+        for port, is_healthy in ((stack.ports[service], True), (1, False)):
+            url = re.sub(r":\d+/", f":{port}/", placed[-1])
+            done = subprocess.run([*placed[:-1], url], capture_output=True, text=True, check=False)
+            assert (done.returncode == 0) is is_healthy, done.stderr
+
+
 def test_what_the_page_says_can_be_pasted(stack: Stack, trial: Path) -> None:
     """The commands of compose/README.md for the first minutes, with the port and the directory of this test."""
     (pasted,) = [

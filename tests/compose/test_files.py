@@ -95,7 +95,8 @@ def test_every_service_may_do_as_little_as_it_can(document: dict[str, Any]) -> N
             assert service["user"].partition(":")[0] not in {"", "0", "root"}
         assert not {"privileged", "cap_add", "pid", "env_file"} & service.keys()
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
-        assert not service["image"].endswith(":latest")
+        assert service["image"] == "oscd" or re.search(r":v?\d+\.\d+\.\d+$", service["image"])
+        assert service["healthcheck"]["test"][0] == "CMD"
 
 
 def test_every_setting_is_known_and_no_secret_is_one(document: dict[str, Any], trial: Path) -> None:
