@@ -450,7 +450,9 @@ def test_keys_are_renewed_and_nothing_else(tmp_path: Path) -> None:
     assert changed == (
         "changed, but not before the node is started again: OSC_API_KEY_REQUIRED, OSC_CLUSTER_ENABLED"
     )
-    assert settings.ssl_keyfile_password == SECRET, "a renewed certificate may come with a key under another one"
+    assert settings.ssl_keyfile_password == SECRET, (
+        "a renewed certificate may come with a key under another one"
+    )
     assert renewed_from(tmp_path)[1] == ()
 
 
