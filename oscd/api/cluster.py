@@ -233,6 +233,7 @@ def _peer(peer: PeerReport) -> PeerStatus:
         lag_events=peer.lag_events,
         lag_seconds=peer.lag_seconds,
         skew_seconds=peer.skew_seconds,
+        has_diverged=peer.has_diverged,
         last_error=peer.last_error,
     )
 

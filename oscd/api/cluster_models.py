@@ -100,6 +100,10 @@ class PeerStatus(BaseModel):
     lag_events: Annotated[Count | None, Field(description="Events it has that this node has not yet")]
     lag_seconds: float | None
     skew_seconds: Annotated[float | None, Field(description="Its clock minus this node's")]
+    has_diverged: Annotated[
+        bool,
+        Field(description="Whether it holds the same events as this node and is in another state: a fault"),
+    ]
     last_error: str | None
 
 

@@ -38,13 +38,15 @@ def status(*, session: Session, watch: bool) -> None:
 
     A line has name, address, state of the link, events it has that the asked node lacks (LAG), for how long (BEHIND),
     its clock against the asked node's (SKEW), live entries, when it was last seen and its last error. Below stand
-    what the asked node waits for, and whose events it has quarantined, and why.
+    what the asked node waits for, which nodes have its events and another state, and whose events it has quarantined,
+    and why.
 
-    The exit status is 1 where a node is not healthy, the asked one not ready, or something is quarantined; 6 where
-    the asked one does not answer. With --watch one that stops answering is waited for. With --json an object, with
-    --watch one a line: enabled, node_id, total_nodes, healthy_nodes, is_well, all_nodes_synced, nodes (node_id,
-    is_local, address, state, is_healthy, lag_events, lag_seconds, skew_seconds, entries, last_seen, last_error),
-    quarantined (node_id, incarnation, seq, peer, reason), not_ready.
+    The exit status is 1 where a node is not healthy or has diverged (same events, another state), the asked one not
+    ready, or something is quarantined; 6 where the asked one does not answer. With --watch one that stops answering
+    is waited for. With --json an object, with --watch one a line: enabled, node_id, total_nodes, healthy_nodes,
+    is_well, all_nodes_synced, nodes (node_id, is_local, address, state, is_healthy, lag_events, lag_seconds,
+    skew_seconds, has_diverged, entries, last_seen, last_error), quarantined (node_id, incarnation, seq, peer,
+    reason), not_ready.
 
     Example: oscd cluster status --watch
     """
@@ -75,8 +77,9 @@ def conflicts(*, session: Session, limit: int) -> None:
 
     A line has when the lost one was written, key, environment, what was lost and what was kept (type, version, node),
     whether two user keys met (foreign), and the position of the lost one: `oscd rollback KEY -e ENV --to POSITION`
-    brings it back, with a key that opens both. With --json one object a line: key, environment, foreign_key, winner,
-    loser (node_id, timestamp, type, version, position).
+    brings it back, with a key that opens both. Which writes meet depends on the order in which they reach a node, so
+    each node lists its own. With --json one object a line: key, environment, foreign_key, winner, loser (node_id,
+    timestamp, type, version, position).
 
     Example: oscd cluster conflicts -n 10
     """
@@ -168,7 +171,7 @@ def _peer(peer: Peer, entries: int | None) -> tuple[str | None, ...]:
 
 
 def _colour(peer: Peer) -> str:
-    if not peer.is_healthy:
+    if not peer.is_healthy or peer.has_diverged:
         return _TROUBLE
     return _CATCHING_UP if peer.lag_events or peer.state != "live" else _WELL
 
@@ -182,6 +185,13 @@ def _remarks(status: Status, holds: Distribution) -> Iterator[Line]:
     yield f"{status.healthy_nodes} of {status.total_nodes} nodes healthy, {state}.", None
     for sentence in status.not_ready:
         yield f"Not ready: {sentence}", _TROUBLE
+    for peer in status.peers:
+        if peer.has_diverged:
+            name = f"{peer.node_id} ({peer.address})"
+            yield (
+                f"Diverged: {name} holds the same events in another state; run `oscd verify` on both",
+                _TROUBLE,
+            )
     for one in status.quarantined:
         origin = f"{one.node_id}/{one.incarnation}"
         yield f"Quarantined: events of {origin} from {one.seq} on, of {one.peer}: {one.reason}", _TROUBLE
@@ -191,7 +201,7 @@ def _document(status: Status, holds: Distribution) -> Json:
     """A cluster for machines."""
     node_id = status.node_id or holds.node_id
     nothing = dict.fromkeys(("state", "lag_events", "lag_seconds", "skew_seconds", "last_seen", "last_error"))
-    asked = {"is_local": True, "address": None, "is_healthy": True} | nothing
+    asked = {"is_local": True, "address": None, "is_healthy": True, "has_diverged": False} | nothing
     peers = [(peer.node_id, {"is_local": False} | asdict(peer)) for peer in status.peers]
     return {
         "enabled": status.enabled,

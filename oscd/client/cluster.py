@@ -22,6 +22,7 @@ class Peer:
         last_seen: RFC 3339; None where it was never seen.
         lag_events, lag_seconds: What it has that the asked node has not, and for how long that is so.
         skew_seconds: Its clock minus that of the asked node.
+        has_diverged: Whether it holds the same events as the asked node and is in another state.
     """
 
     node_id: str
@@ -32,6 +33,7 @@ class Peer:
     lag_events: int | None
     lag_seconds: float | None
     skew_seconds: float | None
+    has_diverged: bool
     last_error: str | None
 
 
@@ -70,8 +72,9 @@ class Status:
 
     @property
     def is_well(self) -> bool:
-        """Whether every node is healthy, the asked one ready, and nothing quarantined."""
-        return not self.quarantined and not self.not_ready and all(peer.is_healthy for peer in self.peers)
+        """Whether every node is healthy and none has diverged, the asked one is ready, and nothing quarantined."""
+        are_well = all(peer.is_healthy and not peer.has_diverged for peer in self.peers)
+        return are_well and not self.quarantined and not self.not_ready
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +185,7 @@ def _peer(document: Json) -> Peer:
         lag_events=optional(document, "lag_events", int),
         lag_seconds=_seconds(document, "lag_seconds"),
         skew_seconds=_seconds(document, "skew_seconds"),
+        has_diverged=optional(document, "has_diverged", bool) or False,
         last_error=optional(document, "last_error", str),
     )
 

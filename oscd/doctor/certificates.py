@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from oscd.doctor.finding import Finding, fail, ok, warn
 from oscd.server.settings import Settings
-from oscd.server.tls import certificate_ends, peer_tls_context, tls_context, validity_warning
+from oscd.server.tls import peer_tls_context, served_end, shown_end, tls_context, validity_warning
 
 SOON: Final = timedelta(days=30)
 
@@ -30,8 +29,7 @@ def served(settings: Settings, now: datetime) -> Iterator[Finding]:
     if early is not None and "not valid before" in early:
         yield fail("certificate", early, "set the clock, or get another one")
     else:
-        ends = certificate_ends(replace(settings, cluster_enabled=False))
-        yield _ending("certificate", "OSC_SSL_CERTFILE", ends.get("serving"), now)
+        yield _ending("certificate", "OSC_SSL_CERTFILE", served_end(settings), now)
     if settings.ssl_ca_certs is not None:
         yield _authorities("client authority", "OSC_SSL_CA_CERTS", settings.ssl_ca_certs, now)
 
@@ -50,8 +48,7 @@ def shown_to_peers(settings: Settings, now: datetime) -> Iterator[Finding]:
     if settings.cluster_certfile is None:
         yield ok(name, "peers are shown none (OSC_CLUSTER_CERTFILE)")
     else:
-        ends = certificate_ends(replace(settings, https_enabled=False))
-        yield _ending(name, "OSC_CLUSTER_CERTFILE", ends.get("peers"), now)
+        yield _ending(name, "OSC_CLUSTER_CERTFILE", shown_end(settings), now)
     if settings.cluster_ca_certs is not None:
         yield _authorities("cluster authority", "OSC_CLUSTER_CA_CERTS", settings.cluster_ca_certs, now)
 

@@ -69,7 +69,7 @@ async def _ask_all(
     key = settings.cluster_keys[0]  # where clustering is on there is one
     held = (*settings.cluster_keys, *settings.api_keys)
     return await asyncio.gather(
-        *(_ask(Calls(peer, tls, lambda: key, secrets=lambda: held)) for peer in known)
+        *(_ask(Calls(peer, lambda: tls, lambda: key, secrets=lambda: held)) for peer in known)
     )
 
 

@@ -7,7 +7,7 @@ projection comes in as `Projections`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -188,11 +188,17 @@ class Writing(Reading[StoreOut], Protocol[StoreOut]):
     def settle(self, standing: Standing) -> None:
         """Say whether this log may append to its origin (invariant 9)."""
 
-    def fence(self, node_id: str, run: str) -> None:
+    def fence(self, node_id: str, run: str, members: Collection[str] = ()) -> None:
         """Note the latest run of another node: what an older one still has on its way is not taken any more.
 
+        Where `oscd.events.runs.MAX_RUNS` nodes are known, one is forgotten: that which was noted longest ago of
+        those that have no event here and are no member.
+
+        Args:
+            members: Node ids of the cluster, as far as they are known.
+
         Raises:
-            Unavailable: The log remembers as many nodes as it may.
+            Unavailable: The log remembers as many nodes as it may, and none of them may be forgotten.
         """
 
     def hold_writes(self, reason: str | None) -> None:

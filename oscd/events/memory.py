@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -31,6 +31,7 @@ from oscd.events.foreign import Foreign, OriginTip, Raw
 from oscd.events.log import Found, MicrosecondClock, Projections, Reading, Writing, covers
 from oscd.events.origins import require_place
 from oscd.events.position import Position, mark
+from oscd.events.runs import MAX_RUNS, forgotten
 from oscd.events.standing import Own, Standing
 
 Result = TypeVar("Result")
@@ -242,9 +243,19 @@ class MemoryWriting(MemoryReading):
         """Say whether this log may append to its origin."""
         self._state.standing = standing
 
-    def fence(self, node_id: str, run: str) -> None:
-        """Note the latest run of another node."""
-        self._state.fences[node_id] = run
+    def fence(self, node_id: str, run: str, members: Collection[str] = ()) -> None:
+        """Note the latest run of another node.
+
+        Raises:
+            Unavailable: The log remembers as many nodes as it may, and none of them may be forgotten.
+        """
+        fences = self._state.fences
+        if node_id not in fences and len(fences) >= MAX_RUNS:
+            writers = {r.event.origin.node_id for r in self._state.recorded}
+            del fences[forgotten(fences, writers.union(members))]
+        # At the end, as the latest.
+        fences.pop(node_id, None)
+        fences[node_id] = run
 
     def hold_writes(self, reason: str | None) -> None:
         """Refuse appends with that reason until it is None again."""

@@ -66,11 +66,21 @@ class Stream:
         raise trouble
 
 
+@dataclass(slots=True)
+class _Connections:
+    """Connections under one TLS context, and how many requests go on over them."""
+
+    tls: ssl.SSLContext
+    http: httpx.AsyncClient
+    requests: int = 0
+
+
 class Calls:
     """The connections to one peer, kept until they are closed. All its methods belong to one event loop.
 
     Args:
-        tls: Verifies the peer, and shows this node to it; not used over plain HTTP.
+        tls: Verifies the peer, and shows this node to it; asked anew for each request, as it may be renewed. What
+            goes on under another one goes on. Not used over plain HTTP.
         key: The cluster key, asked anew for each request, as it may be rotated.
         secrets: Every key of this node, asked anew likewise; words of the peer that hold one of them are not shown.
             None where that is the cluster key alone.
@@ -80,7 +90,7 @@ class Calls:
     def __init__(
         self,
         peer: Peer,
-        tls: ssl.SSLContext,
+        tls: Callable[[], ssl.SSLContext],
         key: Callable[[], bytes],
         *,
         secrets: Callable[[], Collection[bytes]] | None = None,
@@ -89,20 +99,13 @@ class Calls:
         self.peer = peer
         self._key = key
         self._secrets = secrets or (lambda: (key(),))
-        self._http = httpx.AsyncClient(
-            base_url=peer.url,
-            headers={"User-Agent": f"oscd/{__version__}", "Accept-Encoding": "identity"},
-            timeout=httpx.Timeout(CONNECT_SECONDS, read=silence_seconds),
-            limits=httpx.Limits(max_connections=2, max_keepalive_connections=1),
-            verify=tls,
-            trust_env=False,
-            follow_redirects=False,
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-        )
+        self._tls = tls
+        self._silence_seconds = silence_seconds
+        self._connections = self._opened(tls())
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._http.aclose()
+        await self._connections.http.aclose()
 
     def words(self, text: str) -> str:
         """What the peer says, fit to be shown to a person; empty where it holds a key of this node."""
@@ -118,11 +121,12 @@ class Calls:
         Raises:
             PeerTrouble: There was none in time, it is larger than any, or it is a refusal.
         """
-        response = await self._send(path, {})
-        try:
-            content = await _whole(response)
-        finally:
-            await response.aclose()
+        async with self._connected() as http:
+            response = await self._send(http, path, {})
+            try:
+                content = await _whole(response)
+            finally:
+                await response.aclose()
         headers = {name.lower(): text for name, text in response.headers.items()}
         return Answer(response.status_code, headers, content)
 
@@ -133,20 +137,51 @@ class Calls:
         Raises:
             PeerTrouble: There is none, it is a refusal, or it is of another type than this one.
         """
-        response = await self._send(path, query)
-        try:
-            _require_type(response, content_type)
-            yield Stream(response)
-        finally:
-            await response.aclose()
+        async with self._connected() as http:
+            response = await self._send(http, path, query)
+            try:
+                _require_type(response, content_type)
+                yield Stream(response)
+            finally:
+                await response.aclose()
 
-    async def _send(self, path: str, query: Mapping[str, str]) -> httpx.Response:
+    def _opened(self, tls: ssl.SSLContext) -> _Connections:
+        http = httpx.AsyncClient(
+            base_url=self.peer.url,
+            headers={"User-Agent": f"oscd/{__version__}", "Accept-Encoding": "identity"},
+            timeout=httpx.Timeout(CONNECT_SECONDS, read=self._silence_seconds),
+            limits=httpx.Limits(max_connections=2, max_keepalive_connections=1),
+            verify=tls,
+            trust_env=False,
+            follow_redirects=False,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+        )
+        return _Connections(tls, http)
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[httpx.AsyncClient]:
+        """Connections under the TLS in force, for one request; those under an older one close with their last."""
+        before, tls = self._connections, self._tls()
+        if tls is not before.tls:
+            self._connections = self._opened(tls)
+            if not before.requests:
+                await before.http.aclose()
+        mine = self._connections
+        mine.requests += 1
+        try:
+            yield mine.http
+        finally:
+            mine.requests -= 1
+            if mine is not self._connections and not mine.requests:
+                await mine.http.aclose()
+
+    async def _send(self, http: httpx.AsyncClient, path: str, query: Mapping[str, str]) -> httpx.Response:
         """Send a request and take the head of an answer that is not a refusal."""
         headers = {b"X-API-Key": self._key()}
-        request = self._http.build_request("GET", path, params=dict(query), headers=headers)
+        request = http.build_request("GET", path, params=dict(query), headers=headers)
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                response = await self._http.send(request, stream=True)
+                response = await http.send(request, stream=True)
         except TimeoutError:
             trouble = PeerTrouble(f"no answer within {ANSWER_SECONDS:g} s")
         except httpx.HTTPError as error:

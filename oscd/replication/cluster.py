@@ -36,6 +36,7 @@ from oscd.replication.salts import Salts
 from oscd.replication.ship import Identity
 from oscd.replication.states import LinkState
 from oscd.replication.stream import Home, Tally
+from oscd.replication.twins import Twins
 from oscd.replication.vigil import Vigil
 
 _log = logging.getLogger("oscd.cluster")
@@ -52,7 +53,7 @@ class Mandate:
         salt: What is known of the salt at the start of the worker, and where it is kept.
         key: Gives the cluster key that is shown …
         secrets: … and every key of this node, none of which a peer may have repeated in the log.
-        tls: Makes the context to ask peers with; blocks.
+        tls: Gives the context to ask peers with, asked anew for each connection, as it may be renewed.
         sync_seconds: Between two anti-entropy rounds.
         report: Where the report goes.
         tally: Counts what the links take in.
@@ -86,17 +87,12 @@ class Cluster:
         self._clock = clock
 
     async def run(self) -> NoReturn:
-        """Be the steward of a node among others, until this is cancelled.
-
-        Raises:
-            StartRefused: The files of TLS will not do any more.
-        """
-        tls = await asyncio.to_thread(self._mandate.tls)
+        """Be the steward of a node among others, until this is cancelled."""
         before = await asyncio.to_thread(read_report, self._mandate.report)
         async with AsyncExitStack() as stack:
             calls = []
             for peer in self._mandate.peers:
-                calls.append(Calls(peer, tls, self._mandate.key, secrets=self._mandate.secrets))
+                calls.append(Calls(peer, self._mandate.tls, self._mandate.key, secrets=self._mandate.secrets))
                 stack.push_async_callback(calls[-1].close)
             await _Term(self._mandate, self._log, self._clock, calls, before).run()
         raise AssertionError("a term of office has no end of its own")
@@ -121,6 +117,7 @@ class _Term:
         known = {} if before is None else {peer.peer: peer for peer in before.peers}
         self._links = [Link(one.peer, changed.set, known.get(one.peer.name)) for one in calls]
         self._tasks: dict[Link, asyncio.Task[None]] = {}
+        self._twins = Twins(self._links)
         self._vigil = Vigil(log, self._links)
         self._readiness = Readiness(self._links, is_ready=before is not None and not before.not_ready)
         self._reporting = Reporting(mandate.report, self._links, self._readiness, changed, clock)
@@ -185,6 +182,7 @@ class _Term:
         while True:
             # The log says by itself what is wrong with it; the next look finds whether it still is.
             with suppress(Unavailable):
+                self._twins.look()
                 own = await asking.look()
                 self._note(own)
                 self._renew(own, begin)

@@ -7,7 +7,7 @@ of any peer until another worker has taken over. Must not know a link.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -70,15 +70,23 @@ def believed(report: ClusterReport | None, configured: Sequence[str], now: int) 
 
 
 def total_nodes(report: ClusterReport) -> int:
-    """How many nodes the cluster has, this one included."""
-    return 1 + len(report.peers)
+    """How many nodes the cluster has, this one included; one of two names counts once, as soon as it was met."""
+    return 1 + len(_by_node(report))
 
 
 def healthy_nodes(report: ClusterReport) -> int:
     """How many of them are well; this one is, as it answers."""
-    return 1 + sum(peer.is_healthy for peer in report.peers)
+    return 1 + sum(any(peer.is_healthy for peer in names) for names in _by_node(report))
 
 
 def is_synced(report: ClusterReport) -> bool:
     """Whether every node was equal to this one when last looked at, in all its state, and can still be looked at."""
-    return all(peer.is_healthy and peer.is_synced for peer in report.peers)
+    return all(any(peer.is_healthy and peer.is_synced for peer in names) for names in _by_node(report))
+
+
+def _by_node(report: ClusterReport) -> Collection[Sequence[PeerReport]]:
+    """What is known under all the names of each node; who was not met yet is taken for another one."""
+    nodes: dict[tuple[bool, str], list[PeerReport]] = {}
+    for peer in report.peers:
+        nodes.setdefault((peer.node_id is None, peer.node_id or peer.peer), []).append(peer)
+    return nodes.values()

@@ -13,6 +13,7 @@ from typing import Final
 from oscd.events.standing import Own, Standing
 from oscd.replication.link import Link
 from oscd.replication.states import LinkState
+from oscd.replication.twins import stands_in
 
 PATIENCE_SECONDS: Final = 5.0
 """How long a peer may take to answer, before the node serves without what it has."""
@@ -65,9 +66,13 @@ class Readiness:
         """Say of which peers the first catch-up is still awaited."""
         is_over = self._clock() - self._elected_at >= PATIENCE_SECONDS
         for link in self._links:
-            if link.has_caught_up or link.state in (LinkState.ITSELF, LinkState.REFUSED):
+            if link.state in (LinkState.ITSELF, LinkState.REFUSED) or self._has_caught_up(link):
                 continue
             if link.sight.position is not None:
                 yield f"This node is taking in what {link.peer.name} has and it has not."
             elif not is_over:
                 yield f"{link.peer.name} has not answered yet."
+
+    def _has_caught_up(self, link: Link) -> bool:
+        """Whether all that the peer had was taken once, under this name or another one of it."""
+        return any(other.has_caught_up and (other is link or stands_in(other, link)) for other in self._links)

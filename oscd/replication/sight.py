@@ -99,7 +99,8 @@ class Sight:
     """What is known of one peer.
 
     Attributes:
-        node_id: Its name, once it was met.
+        node_id: Its name, once it was met …
+        run: … and the word of its start, as of its last status.
         last_seen: µs since 1970.
         position: Where it stood at its last status of this stream; None without a stream.
         looked: The last comparison, likewise.
@@ -110,6 +111,7 @@ class Sight:
     """
 
     node_id: str | None = None
+    run: str | None = None
     last_seen: int | None = None
     position: Position | None = None
     looked: Look | None = None
@@ -123,7 +125,7 @@ class Sight:
         if self.clock is None or self.position is None:
             self.clock = PeerClock()
         self.clock.heard(status.now, now, delay)
-        self.node_id = status.node_id
+        self.node_id, self.run = status.node_id, status.run
         self.last_seen = now
         self.position = status.position
         self.entries = status.entries

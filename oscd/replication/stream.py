@@ -173,7 +173,8 @@ class OneStream:
         before = self._opening.runs.get(status.node_id)
         if before == status.run:
             return sender
-        if not await self._home.log.write(partial(meet, sender=sender, before=before), size=0):
+        meeting = partial(meet, sender=sender, before=before, members=self._home.members())
+        if not await self._home.log.write(meeting, size=0):
             raise PeerTrouble("it has started anew meanwhile")
         return sender
 

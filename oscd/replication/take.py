@@ -6,7 +6,7 @@ over, if it is the same. Must not wait, nor know where the events come from but 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -63,21 +63,22 @@ class Taken:
     held: tuple[Held, ...] = ()
 
 
-def meet(writing: Writing[Any], sender: Sender, before: str | None) -> bool:
+def meet(writing: Writing[Any], sender: Sender, before: str | None, members: Collection[str] = ()) -> bool:
     """Note whose stream this is; False where the peer has started anew since it was asked for.
 
     Args:
         before: The run of that node that was noted before the stream was asked for.
+        members: Node ids of the cluster, as far as they are known.
 
     Raises:
-        Unavailable: The log remembers as many nodes as it may.
+        Unavailable: The log remembers as many nodes as it may, and none of them may be forgotten.
     """
     noted = writing.runs().get(sender.node_id)
     if noted == sender.run:
         return True
     if noted != before:
         return False  # Another run has asked meanwhile, and was told what this log holds.
-    writing.fence(sender.node_id, sender.run)
+    writing.fence(sender.node_id, sender.run, members)
     return True
 
 

@@ -63,7 +63,7 @@ class Service:
     app: ASGIFramework
     config: Config
     limits: Limits
-    ssl_context: ssl.SSLContext | None
+    tls: Callable[[], ssl.SSLContext] | None
     context: WorkerContext
     loop: asyncio.AbstractEventLoop
     handshakes: Handshakes = field(default_factory=Handshakes)
@@ -115,7 +115,8 @@ class Connection:
         task.add_done_callback(self._helpers.discard)
 
     async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        service, tls = self._service, self._service.ssl_context
+        service = self._service
+        tls = None if service.tls is None else service.tls()
         reader = asyncio.StreamReader(loop=service.loop)
         protocol = _Stream(reader, self._lost)
         # Before the handshake, while the kernel still knows.

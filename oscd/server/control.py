@@ -11,12 +11,15 @@ supervisor is gone.
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from oscd.server.resolver import Resolver
+
+_log = logging.getLogger("oscd.worker")
 
 READY: Final = b"r"
 BEAT: Final = b"b"
@@ -39,16 +42,18 @@ class WorkerControl:
 
     Attributes:
         shutdown: Set by SIGTERM, and when the supervisor is gone.
-        on_hangup: Called on the event loop for each SIGHUP.
+        on_hangup: Awaited on the event loop after SIGHUP, one at a time; those that came meanwhile are one more.
         on_beat: Called on the event loop with each beat.
     """
 
     def __init__(self, channel: socket.socket) -> None:
         self.shutdown = asyncio.Event()
-        self.on_hangup: Callable[[], None] = _ignore
+        self.on_hangup: Callable[[], Awaitable[None]] = _ignore_hangup
         self.on_beat: Callable[[], None] = _ignore
         self._channel = channel
         self._beat: asyncio.TimerHandle | None = None
+        self._reload: asyncio.Task[None] | None = None
+        self._is_reload_wanted = False
 
     def install(self, loop: asyncio.AbstractEventLoop) -> None:
         """Take over signals and channel, and begin to beat."""
@@ -69,15 +74,27 @@ class WorkerControl:
         """Stop beating and hang up."""
         if self._beat is not None:
             self._beat.cancel()
+        if self._reload is not None:
+            self._reload.cancel()
         if self._channel.fileno() >= 0:
             asyncio.get_running_loop().remove_reader(self._channel.fileno())
             self._channel.close()
 
     def _hang_up(self) -> None:
-        try:
-            self.on_hangup()
-        finally:
+        self._is_reload_wanted = True
+        if self._reload is None:
+            self._reload = asyncio.get_running_loop().create_task(self._reload_on(), name="reload")
+
+    async def _reload_on(self) -> None:
+        while self._is_reload_wanted:
+            self._is_reload_wanted = False
+            try:
+                await self.on_hangup()
+            except Exception:
+                # Whatever could not be read again, the worker serves on with what it has.
+                _log.exception("what SIGHUP asks for failed")
             self._tell(RELOADED)
+        self._reload = None
 
     def _beat_on(self, loop: asyncio.AbstractEventLoop) -> None:
         self._tell(BEAT)
@@ -150,4 +167,8 @@ def _fastest_loop() -> asyncio.AbstractEventLoop:
 
 
 def _ignore() -> None:
-    """What SIGHUP and a beat do until somebody wants them."""
+    """What a beat does until somebody wants it."""
+
+
+async def _ignore_hangup() -> None:
+    """What SIGHUP does until somebody wants it."""

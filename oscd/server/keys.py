@@ -42,6 +42,11 @@ class Keys:
         self._renew()
 
     @property
+    def settings(self) -> Settings:
+        """Those of the start of the node, with the keys and the password of the TLS key as they are now."""
+        return self._settings
+
+    @property
     def cluster_key(self) -> bytes:
         """What this node shows its peers; where clustering is on there is one."""
         return self.guard.cluster_keys[0]

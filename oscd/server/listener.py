@@ -95,7 +95,7 @@ async def serve(
     config: Config,
     shutdown: asyncio.Event,
     limits: Limits,
-    ssl_context: ssl.SSLContext | None = None,
+    tls: Callable[[], ssl.SSLContext] | None = None,
     on_closed: Callable[[], None] | None = None,
 ) -> None:
     """Serve until `shutdown` is set; return at most `grace_seconds` + 0.5 s after it, whatever clients do.
@@ -109,13 +109,13 @@ async def serve(
         config: See `hypercorn_config`.
         shutdown: Set from outside, once.
         limits: See `Limits`.
-        ssl_context: TLS, or None for plain HTTP.
+        tls: Gives the context of the next connection, as it may be renewed; None for plain HTTP.
         on_closed: Called once nobody can connect any more, before requests in flight are waited for: whatever would
             never end by itself is ended there.
     """
     install_bounded_buffer()
     loop = asyncio.get_running_loop()
-    listener = _Listener(Service(app, config, limits, ssl_context, WorkerContext(None), loop), socket)
+    listener = _Listener(Service(app, config, limits, tls, WorkerContext(None), loop), socket)
     listener.open()
     try:
         await shutdown.wait()
@@ -194,7 +194,7 @@ class _Listener:
             task = self._loop.create_task(connection.run())
             self._connections[task] = connection
             task.add_done_callback(self._connections.pop)
-        elif self._service.ssl_context is None and len(self._refusals) < REFUSALS:
+        elif self._service.tls is None and len(self._refusals) < REFUSALS:
             task = self._loop.create_task(_refuse(self._loop, accepted))
             self._refusals.add(task)
             task.add_done_callback(self._refusals.discard)

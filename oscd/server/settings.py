@@ -25,7 +25,7 @@ PLACEHOLDER_API_KEY = b"your-super-secret-api-key-here"
 
 _CLUSTER_KEY = "OSC_CLUSTER_KEY"
 _API_KEY = "OSC_API_KEY"
-_RENEWABLE = frozenset({_API_KEY, _CLUSTER_KEY})
+_RENEWABLE = frozenset({_API_KEY, _CLUSTER_KEY, "OSC_SSL_KEYFILE_PASSWORD"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,9 @@ def load_settings(environ: Mapping[str, str], directory: Path) -> tuple[Settings
 
 
 def renew_keys(kept: Settings, environ: Mapping[str, str], directory: Path) -> Renewed:
-    """Read API keys and cluster key again for a node that runs; all else stays as it was decided at its start.
+    """Read API keys, cluster keys and the password of the TLS key again for a node that runs.
+
+    All else stays as it was decided at its start.
 
     Args:
         kept: What it runs with.
@@ -73,7 +75,11 @@ def renew_keys(kept: Settings, environ: Mapping[str, str], directory: Path) -> R
     sources = {name: source for name, source in kept.sources.items() if name not in _RENEWABLE}
     sources |= {name: source for name, source in read.sources.items() if name in _RENEWABLE}
     renewed = dataclasses.replace(
-        kept, api_keys=read.api_keys, cluster_keys=read.cluster_keys, sources=sources
+        kept,
+        api_keys=read.api_keys,
+        cluster_keys=read.cluster_keys,
+        ssl_keyfile_password=read.ssl_keyfile_password,
+        sources=sources,
     )
     _refuse_open_doors(renewed)
     was_own = kept.sources.get(_CLUSTER_KEY, _API_KEY) != _API_KEY

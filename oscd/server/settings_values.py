@@ -183,7 +183,7 @@ def _is_host(host: str) -> bool:
 
 
 def _is_called(netloc: str) -> bool:
-    """Whether the library that calls peers takes this for an address: better refused at the start than at each try."""
+    """Whether the library that calls peers takes this for an address; if not, each call would fail."""
     # Here, as it takes a tenth of a second that a lone node need not wait for.
     import httpx
 

@@ -110,26 +110,31 @@ def validity_warning(context: ssl.SSLContext, certificate: Path, now: datetime) 
     return None
 
 
-def certificate_ends(settings: Settings) -> dict[str, datetime]:
-    """When the certificates of this node end, by use: `serving`, and `peers` for the one that is shown to them.
-
-    Without what is not set, or is refused by OpenSSL for other reasons than its time.
+def served_end(settings: Settings) -> datetime | None:
+    """When the certificate that is served ends; None where none is, or OpenSSL refuses it for other reasons.
 
     Raises:
         StartRefused: As `tls_context`.
     """
-    ends: dict[str, datetime] = {}
     context = tls_context(settings)
-    if context is not None and (served := served_validity(context, settings.ssl_certfile)) is not None:
-        ends["serving"] = served[1]
+    validity = None if context is None else served_validity(context, settings.ssl_certfile)
+    return None if validity is None else validity[1]
+
+
+def shown_end(settings: Settings) -> datetime | None:
+    """When the certificate that is shown to peers ends; None as `served_end`.
+
+    Raises:
+        StartRefused: As `peer_tls_context`.
+    """
     shown = _shown_to_peers(settings) if settings.cluster_enabled else None
-    if shown is not None:
-        client, server = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        for either in (client, server):
-            _load_key(either, shown)
-        if (validity := shown_validity(client, server, shown.certificate)) is not None:
-            ends["peers"] = validity[1]
-    return ends
+    if shown is None:
+        return None
+    client, server = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    for either in (client, server):
+        _load_key(either, shown)
+    validity = shown_validity(client, server, shown.certificate)
+    return None if validity is None else validity[1]
 
 
 def _require_certificates(context: ssl.SSLContext, name: str, path: Path) -> None:

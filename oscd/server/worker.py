@@ -36,6 +36,7 @@ from oscd.projections.sqlite import SqliteProjections
 from oscd.replication.members import Members
 from oscd.replication.peers import peers_of
 from oscd.replication.source import Source
+from oscd.server.certificates import Certificates
 from oscd.server.connection import Limits as ConnectionLimits
 from oscd.server.control import WorkerControl
 from oscd.server.health import NodeHealth
@@ -46,7 +47,6 @@ from oscd.server.logs import LogSink
 from oscd.server.settings import Settings
 from oscd.server.spec import WorkerSpec
 from oscd.server.steward import Duty, Steward
-from oscd.server.tls import certificate_ends, peer_tls_context, tls_context
 from oscd.streams.registry import Registry
 from oscd.streams.subscription import Feed
 from oscd.streams.ticket import Tickets
@@ -83,8 +83,10 @@ async def serve_node(
     registry = _registry_of(spec, index, feed, counters, board)
     membership = _membership_of(spec, log, bell, salt)
     keys = Keys(spec, index, registry, membership.source)
-    control.on_hangup = keys.reload
-    health = _health_of(spec, index, log)
+    # The files may have changed since the start of the node.
+    certificates = Certificates(keys.settings, index)
+    control.on_hangup = partial(_reload, keys, certificates)
+    health = _health_of(spec, index, log, certificates)
     control.on_beat = health.beat
     health.beat()  # the first one of the loop was before
     app = create_app(
@@ -105,10 +107,8 @@ async def serve_node(
     )
     duties = [Duty("checkpoint", CHECKPOINT_SECONDS, log.checkpoint)]
     if settings.cluster_enabled:
-        duties.append(_cluster_duty(spec, log, salt, keys, synced, counters))
+        duties.append(_cluster_duty(spec, log, salt, keys, certificates, synced, counters))
     steward = Steward(sidecar(settings.database_path, "steward-lock"), duties)
-    # Before it says that it is ready: the files may have changed since the start.
-    tls = tls_context(settings)
     bell.open()
     log.start()
     salt.start()
@@ -122,7 +122,7 @@ async def serve_node(
             config=hypercorn_config(),
             shutdown=control.shutdown,
             limits=ConnectionLimits(max_connections=-(-settings.max_connections // settings.workers)),
-            ssl_context=tls,
+            tls=certificates.serving if certificates.serves_tls else None,
             on_closed=partial(_end_streams, registry, membership.source),
         )
     finally:
@@ -133,6 +133,12 @@ async def serve_node(
         registry.report()
         await log.close()
         bell.close()
+
+
+async def _reload(keys: Keys, certificates: Certificates) -> None:
+    """What SIGHUP asks for."""
+    keys.reload()
+    await certificates.reload(keys.settings)
 
 
 def _log_of(spec: WorkerSpec, counters: Counters, bell: Bell) -> SqliteLog:
@@ -154,14 +160,12 @@ def _room_of(settings: Settings) -> Room:
     return Room(settings.min_free_bytes, settings.max_log_bytes)
 
 
-def _health_of(spec: WorkerSpec, index: int, log: SqliteLog) -> NodeHealth:
+def _health_of(spec: WorkerSpec, index: int, log: SqliteLog, certificates: Certificates) -> NodeHealth:
     settings = spec.settings
-    # The files as this worker loads them: what it goes on to serve until it is replaced.
-    ends = {use: moment.timestamp() for use, moment in certificate_ends(settings).items()}
     # It goes on, so that a worker which does not come back is seen to be late.
     beats = Board(spec.runtime / "beats", settings.workers, index, goes_on=True)
     return NodeHealth(
-        Readiness(log.probe), spec.file, _room_of(settings), beats, settings.workers, lambda: ends
+        Readiness(log.probe), spec.file, _room_of(settings), beats, settings.workers, certificates.ends
     )
 
 
@@ -200,7 +204,13 @@ def _exposition_of(
 
 
 def _cluster_duty(
-    spec: WorkerSpec, log: SqliteLog, salt: SaltSource, keys: Keys, synced: Synced, counters: Counters
+    spec: WorkerSpec,
+    log: SqliteLog,
+    salt: SaltSource,
+    keys: Keys,
+    certificates: Certificates,
+    synced: Synced,
+    counters: Counters,
 ) -> Duty:
     # Here, as it takes a tenth of a second that a lone node need not wait for.
     from oscd.replication.cluster import Cluster, Mandate
@@ -214,7 +224,7 @@ def _cluster_duty(
         peers=peers_of(settings.cluster_nodes, tls=settings.https_enabled),
         key=lambda: keys.cluster_key,
         secrets=lambda: keys.guard.secrets,
-        tls=partial(peer_tls_context, settings),
+        tls=certificates.peers,
         salt=salt,
         salt_path=settings.salt_file_path,
         # A value is a third larger when it is sealed; the largest write is an import.

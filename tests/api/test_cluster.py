@@ -31,7 +31,9 @@ LIVE = PeerReport(
     entries=7,
     is_synced=True,
 )
-LOST = PeerReport("https://c.example:9000", None, "backing_off", last_error="It does not answer.")
+LOST = PeerReport(
+    "https://c.example:9000", None, "backing_off", has_diverged=True, last_error="It does not answer."
+)
 FORK = Quarantine("x", "00112233445566aa", 4, "b.example:9000", "another event of this number is known here")
 
 
@@ -106,6 +108,7 @@ async def test_status_tells_of_the_other_nodes(member: Site, tmp_path: Path) -> 
                 "lag_events": 0,
                 "lag_seconds": 0.0,
                 "skew_seconds": -0.25,
+                "has_diverged": False,
                 "last_error": None,
             },
             {
@@ -117,6 +120,7 @@ async def test_status_tells_of_the_other_nodes(member: Site, tmp_path: Path) -> 
                 "lag_events": None,
                 "lag_seconds": None,
                 "skew_seconds": None,
+                "has_diverged": True,
                 "last_error": "It does not answer.",
             },
         ],

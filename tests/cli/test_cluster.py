@@ -77,6 +77,23 @@ def test_what_is_amiss_is_said_and_is_the_exit_status(oscd: Run) -> None:
     assert done.status == 1
 
 
+def test_a_node_in_another_state_is_named(oscd: Run) -> None:
+    """It holds the same events, so waiting helps nobody: status 1, and what to do."""
+    diverged = PEER | {"state": "live", "lag_events": 0, "has_diverged": True}
+    answers = [answer(STATUS | {"nodes": [diverged]}), answer(HOLDS)]
+    done = oscd("status", answers=answers)
+    *_, remark = done.output.splitlines()
+    assert (
+        remark
+        == "Diverged: node-b (b:9000) holds the same events in another state; run `oscd verify` on both"
+    )
+    assert done.status == 1
+    told = json.loads(
+        oscd("status", "--json", answers=[answer(STATUS | {"nodes": [diverged]}), answer(HOLDS)]).output
+    )
+    assert [node["has_diverged"] for node in told["nodes"]] == [False, True]
+
+
 def test_a_node_alone_is_well(oscd: Run) -> None:
     """Where clustering is off there is one node, and that is said."""
     alone = HOLDS | {"nodes_distribution": HOLDS["nodes_distribution"][:1], "all_nodes_synced": True}

@@ -19,6 +19,7 @@ PEER: dict[str, Any] = {
     "lag_events": 7,
     "lag_seconds": 0,
     "skew_seconds": -0.25,
+    "has_diverged": False,
     "last_error": None,
 }
 QUARANTINED = {"node_id": "node-c", "incarnation": "c" * 16, "seq": 9, "peer": "b:9000", "reason": "a fork"}
@@ -67,7 +68,7 @@ def test_the_status_of_a_cluster_is_read_whole() -> None:
         2,
     )
     seen = "2026-01-31T12:00:00.000000Z"
-    assert status.peers == (Peer("node-b", "b:9000", "catching_up", True, seen, 7, 0.0, -0.25, None),)
+    assert status.peers == (Peer("node-b", "b:9000", "catching_up", True, seen, 7, 0.0, -0.25, False, None),)
     assert status.quarantined == (Quarantined("node-c", "c" * 16, 9, "b:9000", "a fork"),)
     assert status.not_ready == ("waits for b",)
     assert script.asked[0].url.path == "/cluster/status"
@@ -79,13 +80,14 @@ def test_the_status_of_a_cluster_is_read_whole() -> None:
     [
         ({}, True),
         ({"nodes": [PEER | {"is_healthy": False}]}, False),
+        ({"nodes": [PEER | {"has_diverged": True}]}, False),
         ({"quarantined": [QUARANTINED]}, False),
         ({"not_ready": ["waits for b"]}, False),
         (OFF, True),
     ],
 )
 def test_a_cluster_is_well_where_nothing_is_amiss(changed: dict[str, Any], is_well: bool) -> None:
-    """Every node healthy, this one ready, nothing quarantined; a node alone is well."""
+    """Every node healthy and in this one's state, this one ready, nothing quarantined; a node alone is well."""
     asked, _ = service(answer(STATUS | changed))
     assert asked.cluster_status().is_well is is_well
 

@@ -51,7 +51,7 @@ FILTERS = (
 
 @pytest.mark.timeout(400)
 def test_nothing_is_lost_and_all_end_equal(make_cluster: MakeCluster, seed: str) -> None:
-    """Invariants 2, 5, 6: 16 writers on three nodes with two workers each while for 60 s nodes and workers are
+    """Invariants 2, 5, 6: 16 writers on three nodes of two workers while for 60 s and more nodes and workers are
     killed, nodes stopped, and ways cut and silenced. Within 5 s of the end all logs are equal, hold every write that
     was acknowledged, and name each number once; who listened meanwhile, on any node, holds the final state.
     """
@@ -67,8 +67,13 @@ def test_nothing_is_lost_and_all_end_equal(make_cluster: MakeCluster, seed: str)
         RovingSubscriber(cluster.ports, filters, random.Random(f"{seed}-s{number}"), API_KEY)
         for number, filters in enumerate(FILTERS)
     ]
+
+    def is_enough() -> bool:
+        written = sum(len(writer.acknowledged) for writer in writers)
+        return written >= LEAST_WRITES and not too_seldom(chaos)
+
     with at_work(writers, subscribers):
-        chaos.run(SECONDS)
+        chaos.run(SECONDS, is_enough)
         ended_at = time.monotonic()
     standing = cluster.await_equal(ended_at + EQUAL_WITHIN_SECONDS - time.monotonic())
     print(dict(chaos.counts), dict(sum((writer.answers for writer in writers), Counter())))
@@ -76,11 +81,15 @@ def test_nothing_is_lost_and_all_end_equal(make_cluster: MakeCluster, seed: str)
     require_kept([write for writer in writers for write in writer.acknowledged], log)
     assert not [one for writer in writers for one in writer.unexpected][:SHOWN]
     require_final_state(subscribers, standing.position, log)
-    missing = {what: chaos.counts[what] for what, least in FAULTS.items() if chaos.counts[what] < least}
-    assert not missing, f"not often enough: {missing}"
+    assert not too_seldom(chaos)
     require_same_answers(cluster, log)
     cluster.await_synced()
     require_verified(cluster)
+
+
+def too_seldom(chaos: Chaos) -> dict[str, int]:
+    """The faults that have not happened often enough, and how often they have."""
+    return {what: chaos.counts[what] for what, least in FAULTS.items() if chaos.counts[what] < least}
 
 
 @contextmanager

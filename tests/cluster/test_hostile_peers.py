@@ -18,7 +18,6 @@ from oscd.events.event import Origin
 from tests.support.cluster import MakeCluster, RunningCluster, clusters
 from tests.support.hostile_peer import (
     Behaviour,
-    Forged,
     Forger,
     HostilePeer,
     Stream,
@@ -222,15 +221,16 @@ class Forked:
 
 @dataclass(frozen=True, slots=True)
 class Mended:
-    """An event under the digest of another one, until it is put right."""
+    """An origin whose first event is of the year 9999, until it is put right: made anew, of today."""
 
+    origin: Origin = field(default_factory=lambda: Origin("forger", secrets.token_hex(8)))
     is_sound: threading.Event = field(default_factory=threading.Event)
-    event: Forged = field(default_factory=lambda: Forger().next())
 
     async def __call__(self, stream: Stream) -> None:
-        event, changed = self.event, self.event.header.replace(b"forged", b"folded")
+        changes: dict[str, Any] = {} if self.is_sound.is_set() else {"stamp": YEAR_9999}
+        event = Forger(self.origin).next(**changes)
         await stream.begin(position=standing_at(event), head=1)
-        await stream.send(event.frame() if self.is_sound.is_set() else event.frame(header=changed))
+        await stream.send(event.frame())
         await stream.go_on()
 
 
@@ -312,8 +312,8 @@ def test_an_origin_that_may_not_be_taken_is_held(among: Among, name: str) -> Non
 
 
 def test_what_was_held_is_taken_once_it_is_sound(make_cluster: MakeCluster) -> None:
-    """A link with a held origin begins anew with each round of comparisons, so what is put right at its source comes
-    in without anybody's help, and the quarantine is over.
+    """What time may cure is asked for again with each round of comparisons, so once it is put right at its source it
+    comes in without anybody's help, and the quarantine is over.
     """
     mended = Mended()
     cluster = make_cluster(1)

@@ -5,15 +5,23 @@ The files are those that are shipped; only names, ports and paths are others (`c
 
 from __future__ import annotations
 
+import os
 import re
 import ssl
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import httpx
 import orjson
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
+from compose.dashboard import dashboard, metrics_of, queries
+from compose.drawing import dashboard_svg
+from compose.picture import values_of
 from compose.shipped import FOLDER, NODES
 from compose.stack import Stack
 from tests.compose.rolling import ENVIRONMENT, Load
@@ -109,6 +117,65 @@ def test_prometheus_has_every_node_and_every_rule(stack: Stack) -> None:
 
     assert loaded().keys() == shipped
     wait_until(lambda: set(loaded().values()) == {"ok"}, PATIENCE, what="rules that were evaluated")
+
+
+def test_every_metric_of_a_panel_or_rule_is_shown_by_a_node(stack: Stack, caller: Caller) -> None:
+    """Each name is on `/metrics` of a node of the cluster, and each query of the dashboard finds something."""
+    with caller.client() as client:
+        client.post("/configs", json={"key": "counted", "environment": "metrics", "value": 1})
+        client.get("/configs/absent?environment=metrics")
+    rules = yaml.safe_load((FOLDER / "prometheus" / "rules.yaml").read_text())["groups"]
+    asked = [(expression, True) for _, expression, _ in queries(dashboard(), "10s")]
+    asked += [(rule["expr"], False) for group in rules for rule in group["rules"]]
+    named = set().union(*(metrics_of(expression) for expression, _ in asked))
+    assert len(named) > 15
+    text = httpx.get(f"{stack.url('node-1')}/metrics", verify=stack.trust, trust_env=False).text
+    there = {s.name for family in text_string_to_metric_families(text) for s in family.samples}
+    assert named <= there, named - there
+    uses = set(re.findall(r'osc_certificate_expiry_timestamp_seconds\{use="(\w+)"\}', text))
+    assert uses == {"serving", "peers"}
+    for expression, finds in asked:
+        wait_until(
+            lambda: stack.ask_prometheus("query", query=expression)["result"] or not finds,  # noqa: B023
+            what=expression,
+        )
+
+
+def test_the_picture_is_drawn_from_what_prometheus_has(stack: Stack) -> None:
+    """As it is for the documentation: lines under the names of compose.yaml, and no port of this machine."""
+    document, begin = dashboard(), time.time() - 30
+
+    def drawn() -> str | None:
+        values = values_of(stack, document, begin, time.time())
+        known = any(line.points for lines in values.values() for line in lines)
+        return dashboard_svg(document, values, begin, time.time()) if known else None
+
+    svg = wait_until(drawn, what="a picture with a line in it")
+    assert "<polyline" in svg
+    assert "node-1 worker 0" in svg
+    assert "127.0.0.1" not in svg
+
+
+def test_what_the_page_says_can_be_pasted(stack: Stack, trial: Path) -> None:
+    """The commands of compose/README.md for the first minutes, with the port and the directory of this test."""
+    (pasted,) = [
+        block
+        for block in re.findall(r"```sh\n(.*?)```", (FOLDER / "README.md").read_text(), re.DOTALL)
+        if "oscd set" in block
+    ]
+    assert "docker" not in pasted
+    script = pasted.replace("https://localhost:8443", f"https://localhost:{stack.ports['nginx']}")
+    done = subprocess.run(
+        ["bash", "-euxc", script.replace("compose/secrets", str(trial))],
+        env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(trial)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for shown in ("hello", "of 3 nodes healthy", '{"status":"healthy","node_id":"node-'):
+        assert shown in done.stdout
 
 
 def test_a_rolling_restart_costs_nobody_anything(stack: Stack, caller: Caller) -> None:

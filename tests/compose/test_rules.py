@@ -162,3 +162,14 @@ def test_each_alert_says_what_to_do() -> None:
         assert "{{ $labels.instance }}" in rule["annotations"]["summary"]
         assert re.search(r": docs/operations\.md#[a-z-]+$", rule["annotations"]["description"])
         assert 'job="oscd"' in rule["expr"]
+
+
+def test_the_page_lists_every_alert() -> None:
+    """With the section that its description names, and no alert that there is not."""
+    rows = re.findall(
+        r"^\| (`Oscd.*?) \|.*operations\.md#([a-z-]+)\)", (FOLDER / "README.md").read_text(), re.M
+    )
+    listed = {alert: section for alerts, section in rows for alert in re.findall(r"`(\w+)`", alerts)}
+    assert listed == {
+        rule["alert"]: rule["annotations"]["description"].rpartition("#")[2] for rule in rules()
+    }

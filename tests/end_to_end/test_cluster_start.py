@@ -70,7 +70,9 @@ def test_two_nodes_share_salt_and_log_and_go_on_after_a_restart(start_member: St
         until_ready(client)
         created = client.post("/configs", json={"key": "key", "environment": "prod", "value": "of a"})
         assert created.status_code == 201, created.text
-    second = start_member("b", first, OSC_WORKERS="2")
+    # By two names, which is not as it should be, and does no harm.
+    names = f"127.0.0.1:{first.port}", f"localhost:{first.port}"
+    second = start_member("b", OSC_WORKERS="2", OSC_CLUSTER_NODES=",".join(names))
     with client_of(second) as b:
         until_ready(b)
         assert value_at(b, created.headers["X-OSC-Position"]) == "of a"
@@ -83,6 +85,9 @@ def test_two_nodes_share_salt_and_log_and_go_on_after_a_restart(start_member: St
             assert value_at(a, put(b, "of b")) == "of b"
             position = put(a, "of a again")
             assert value_at(b, position) == "of a again"
+            status = b.get("/cluster/status").json()
+            assert (status["total_nodes"], len(status["nodes"])) == (2, 2)
+            assert f"{names[0]} and {names[1]} are one node, a, which counts once" in second.output
             # Two origins, one of each node: the restart has begun no other one.
             assert len(decode_position(position).marks) == 2
             wait_until(lambda: states_at(a) == [("b", "live", True)], what="the link of a to be seen live")

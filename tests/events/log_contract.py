@@ -27,6 +27,7 @@ from oscd.events.foreign import Foreign, OriginTip, Raw
 from oscd.events.log import EventLog, Found, Reading, Writing, covers, scan
 from oscd.events.origins import MAX_ORIGINS_TO_BEGIN
 from oscd.events.position import MAX_ENCODED, Mark, Position, mark
+from oscd.events.runs import MAX_RUNS
 from oscd.events.standing import Own, Standing
 from tests.support.cuts import cut_covering
 
@@ -672,6 +673,45 @@ class LogContract:
         for node_id, run in (("node-b", "1"), ("node-c", "2"), ("node-b", "3")):
             await log.write(lambda writing: writing.fence(node_id, run), size=1)  # noqa: B023 - awaited here
         assert await log.read(lambda reading: reading.runs()) == {"node-b": "3", "node-c": "2"}
+
+    async def test_invented_names_keep_no_node_out(self, log_under_test: LogUnderTest) -> None:
+        """Invariant 10: the oldest are forgotten, but for members and those whose events are here."""
+        log = log_under_test.log
+        await log_under_test.append_elsewhere([draft("a")])
+        names = [ELSEWHERE.node_id, "member", "again", *(f"x{number}" for number in range(MAX_RUNS + 44))]
+
+        def flood(writing: Writing[Any]) -> None:
+            for name in names:
+                writing.fence(name, f"run of {name}", {"member"})
+                if name == f"x{MAX_RUNS - 4}":
+                    writing.fence("again", "run 2", {"member"})
+            writing.fence("node-c", "run of c", {"member"})
+
+        await log.write(flood, size=1)
+        runs = await log.read(lambda reading: reading.runs())
+        assert len(runs) == MAX_RUNS
+        assert (runs[ELSEWHERE.node_id], runs["again"], runs["node-c"]) == (
+            f"run of {ELSEWHERE.node_id}",
+            "run 2",
+            "run of c",
+        )
+        newest = [name for name in names if name.startswith("x")][-(MAX_RUNS - 4) :]
+        assert set(runs) == {ELSEWHERE.node_id, "member", "again", "node-c", *newest}
+
+    async def test_where_every_node_is_known_no_other_is_noted(self, log_under_test: LogUnderTest) -> None:
+        """None of them is forgotten for it; a new run of one of them is noted."""
+        log = log_under_test.log
+        members = {f"m{number}" for number in range(MAX_RUNS)}
+
+        def flood(writing: Writing[Any]) -> None:
+            for name in members:
+                writing.fence(name, "1", members)
+
+        await log.write(flood, size=1)
+        with pytest.raises(Unavailable, match="too many others"):
+            await log.write(lambda writing: writing.fence("x", "1", members), size=1)
+        await log.write(lambda writing: writing.fence("m0", "2", members), size=1)
+        assert await log.read(lambda reading: reading.runs()) == dict.fromkeys(members, "1") | {"m0": "2"}
 
 
 async def _two_origins(log_under_test: LogUnderTest) -> list[Recorded]:

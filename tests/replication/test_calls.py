@@ -30,7 +30,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 async def trouble_with(script: Script, *, stream: bool = False, silence_seconds: float = 60) -> PeerTrouble:
     """What is said of a peer that answers by this script."""
     async with scripted_peer(script) as peer:
-        calls = Calls(peer.peer, ANY_TLS, lambda: KEY, silence_seconds=silence_seconds)
+        calls = Calls(peer.peer, lambda: ANY_TLS, lambda: KEY, silence_seconds=silence_seconds)
         try:
             with pytest.raises(PeerTrouble) as trouble:
                 await (_read_on(calls) if stream else calls.ask("/cluster/salt"))
@@ -62,7 +62,7 @@ async def test_the_key_is_asked_for_with_each_request() -> None:
         await visit.answer(204)
 
     async with scripted_peer(none) as peer:
-        calls = Calls(peer.peer, ANY_TLS, lambda: keys[len(peer.visits)])
+        calls = Calls(peer.peer, lambda: ANY_TLS, lambda: keys[len(peer.visits)])
         for _ in keys:
             assert (await calls.ask("/cluster/salt")).status == 204
         await calls.close()
@@ -78,10 +78,10 @@ async def test_no_cookie_is_kept() -> None:
         await visit.answer(204, Set_Cookie=f"c{len(peer.visits)}={'x' * 1000}; Path=/")
 
     async with scripted_peer(sets) as peer:
-        calls = Calls(peer.peer, ANY_TLS, lambda: KEY)
+        calls = Calls(peer.peer, lambda: ANY_TLS, lambda: KEY)
         for _ in range(3):
             await calls.ask("/cluster/salt")
-        assert len(calls._http.cookies.jar) == 0
+        assert len(calls._connections.http.cookies.jar) == 0
         await calls.close()
     assert not any("cookie" in visit.headers for visit in peer.visits)
 
@@ -92,7 +92,7 @@ async def test_what_holds_any_key_of_this_node_is_not_shown() -> None:
     async with scripted_peer(
         lambda visit: visit.answer(403, b'{"detail":"is it an-api-key-of-callers?"}')
     ) as peer:
-        calls = Calls(peer.peer, ANY_TLS, lambda: KEY, secrets=lambda: keys)
+        calls = Calls(peer.peer, lambda: ANY_TLS, lambda: KEY, secrets=lambda: keys)
         with pytest.raises(PeerTrouble, match=r"^it answers 403$"):
             await calls.ask("/cluster/salt")
         await calls.close()
@@ -110,7 +110,7 @@ async def test_the_environment_sends_no_request_elsewhere(monkeypatch: pytest.Mo
     async with scripted_peer(none) as proxy, scripted_peer(none) as peer:
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, proxy.peer.url)
-        calls = Calls(peer.peer, ANY_TLS, lambda: KEY)
+        calls = Calls(peer.peer, lambda: ANY_TLS, lambda: KEY)
         await calls.ask("/cluster/salt")
         await calls.close()
         assert (len(proxy.visits), len(peer.visits)) == (0, 1)
@@ -123,7 +123,7 @@ async def test_a_redirect_is_not_followed() -> None:
         await visit.answer(307, Location="/elsewhere")
 
     async with scripted_peer(elsewhere) as peer:
-        calls = Calls(peer.peer, ANY_TLS, lambda: KEY)
+        calls = Calls(peer.peer, lambda: ANY_TLS, lambda: KEY)
         with pytest.raises(PeerTrouble, match=r"redirect \(307\)") as trouble:
             await calls.ask("/cluster/salt")
         await calls.close()
@@ -250,7 +250,7 @@ async def test_nobody_there_is_told_in_the_words_of_the_system() -> None:
     """A port that nothing listens on is no mystery."""
     async with scripted_peer(Visit.forever) as gone:
         peer = gone.peer
-    calls = Calls(peer, ANY_TLS, lambda: KEY)
+    calls = Calls(peer, lambda: ANY_TLS, lambda: KEY)
     with pytest.raises(PeerTrouble, match="Connection refused") as trouble:
         await calls.ask("/cluster/salt")
     await calls.close()
@@ -263,7 +263,7 @@ async def _asked_over_tls(server: ssl.SSLContext, client: ssl.SSLContext, host: 
         await visit.answer(204)
 
     async with scripted_peer(none, tls=server) as peer:
-        calls = Calls(Peer("peer", peer.peer.url.replace("127.0.0.1", host)), client, lambda: KEY)
+        calls = Calls(Peer("peer", peer.peer.url.replace("127.0.0.1", host)), lambda: client, lambda: KEY)
         try:
             await calls.ask("/cluster/salt")
         finally:

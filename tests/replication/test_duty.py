@@ -46,7 +46,7 @@ async def steward(
     report = directory / "cluster.json"
     mandate = Mandate(
         node_id="node-a",
-        run="run of a",
+        run="run-of-a",
         peers=peers,
         key=lambda: KEY,
         secrets=lambda: (KEY,),
@@ -99,7 +99,7 @@ async def asking_log(directory: Path) -> AsyncIterator[SqliteLog]:
 
 def status(node_id: str, position: Position) -> PeerStatus:
     """How a peer stands that has sent all it has."""
-    identity = Identity(node_id, f"run of {node_id}", SALT_DIGEST)
+    identity = Identity(node_id, f"run-of-{node_id}", SALT_DIGEST)
     return PeerStatus(
         identity.node_id,
         identity.run,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import orjson
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from oscd.api.call import Call
@@ -67,6 +67,21 @@ bodies = (
     | st.binary(max_size=200)
 )
 
+MOST = orjson.dumps(
+    {
+        "node_id": "n" * 64,
+        "run": "r" * 300,
+        "salt": "",
+        "now": 2**63 - 1,
+        "position": Position({f"{n:016x}": Mark(2**63 - 1, b"abcd") for n in range(100)}).encode(),
+        "state": "",
+        "entries": 2**63 - 1,
+        "head": 2**63 - 1,
+        "is_at_head": True,
+    }
+)
+"""The greatest numbers and the longest texts that a status may have."""
+
 
 def heard(body: bytes) -> PeerStatus | None:
     """The status in a frame; None where it is refused."""
@@ -90,6 +105,7 @@ async def shown(path: Path, written_at: int) -> dict[str, Any]:
 
 
 @settings(max_examples=60)
+@example([MOST])
 @given(st.lists(bodies, min_size=1, max_size=3))
 def test_whatever_a_status_says_can_be_told(statuses: list[bytes]) -> None:
     """Numbers, names and texts of a peer: each is refused where it is read, or written and shown to whoever asks."""

@@ -54,9 +54,20 @@ def test_a_report_from_before_the_clock_was_set_back_makes_nobody_healthy() -> N
 def test_all_are_synced_only_where_each_is() -> None:
     """Counts say nothing of it: digests do, and only of nodes that can be looked at."""
     assert is_synced(ClusterReport(0))
-    assert is_synced(ClusterReport(0, (), (WELL, WELL)))
-    for other in (BEHIND, replace(WELL, is_synced=None), replace(WELL, is_healthy=False)):
+    well = replace(WELL, peer="d:9000", node_id="d")
+    assert is_synced(ClusterReport(0, (), (WELL, well)))
+    for other in (BEHIND, replace(well, is_synced=None), replace(well, is_healthy=False)):
         assert not is_synced(ClusterReport(0, (), (WELL, other)))
+
+
+def test_a_node_of_two_names_counts_once() -> None:
+    """It is well, and equal, where it is so under one of them; names that nobody has met yet are all counted."""
+    again = replace(WELL, peer="127.0.0.1:9000", is_healthy=False, is_synced=None)
+    report = ClusterReport(0, (), (WELL, again))
+    assert (total_nodes(report), healthy_nodes(report), is_synced(report)) == (2, 2, True)
+    unmet = (PeerReport("x:9000"), PeerReport("y:9000"), PeerReport("b", "x:9000"))
+    report = ClusterReport(0, (), (WELL, again, *unmet))
+    assert (total_nodes(report), healthy_nodes(report), is_synced(report)) == (5, 2, False)
 
 
 async def test_many_who_ask_share_one_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

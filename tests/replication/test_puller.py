@@ -65,7 +65,7 @@ class Node:
         )
         link = Link(peer.peer, changed)
         self.calls.append(
-            Calls(peer.peer, ANY_TLS, lambda: KEY, silence_seconds=calls_module.SILENCE_SECONDS)
+            Calls(peer.peer, lambda: ANY_TLS, lambda: KEY, silence_seconds=calls_module.SILENCE_SECONDS)
         )
         self.tasks.append(asyncio.create_task(keep_up(link, self.calls[-1], home)))
         return link

@@ -97,7 +97,7 @@ class Node:
         self.had_file_when_noted: list[bool] = []
         self.waits: list[str] = []
         self.log_takes_notes = True
-        self._calls = [Calls(peer.peer, ANY_TLS, lambda: KEY) for peer in peers]
+        self._calls = [Calls(peer.peer, lambda: ANY_TLS, lambda: KEY) for peer in peers]
         self._salts = Salts(self.path, self._note, self._calls, node_id="node-b", run="run-of-b")
 
     async def _note(self, digest: bytes) -> bool:

@@ -190,6 +190,20 @@ def test_what_an_older_run_had_on_its_way_is_refused(log: Log) -> None:
     assert log.take(batch(write), Sender("node-b", "run-2")) == Taken(1)
 
 
+def test_peers_are_met_however_many_were_invented(log: Log) -> None:
+    """Invariant 10: 300 names that nobody has, each noted, keep no peer out, new or known."""
+    assert log.take(batch(invented(B)), PEER) == Taken(1)
+    with log.writing() as writing:
+        for number in range(300):
+            assert meet(writing, Sender(f"invented-{number}", "run"), None, {"node-c"})
+    tip = log.reading.tip_of(B.incarnation)
+    assert tip is not None
+    second = invented(B, ["second"], seq=2, before=tip.digest, stamp=NOW + 1)
+    with log.writing() as writing:
+        assert take(writing, batch(second), Terms(NOW), PEER) == Taken(1)
+    assert log.take(batch(invented(C)), Sender("node-c", "run-1")) == Taken(1)
+
+
 def test_a_stream_is_met_unless_another_run_was_noted_meanwhile(log: Log) -> None:
     """Who was asked for a stream and started anew before it answered is not met under its old run."""
     with log.writing() as writing:

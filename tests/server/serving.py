@@ -82,7 +82,7 @@ def serving(
             config=hypercorn_config(keep_alive_seconds=keep_alive_seconds),
             shutdown=served.shutdown,
             limits=limits,
-            ssl_context=ssl_context,
+            tls=None if ssl_context is None else lambda: ssl_context,
             on_closed=on_closed,
         )
         served.left_over = asyncio.all_tasks() - {asyncio.current_task()}

@@ -13,7 +13,7 @@ import pytest
 
 from oscd.errors import StartRefused
 from oscd.server.settings import Settings
-from oscd.server.tls import certificate_ends, peer_tls_context, tls_context, validity_warning
+from oscd.server.tls import peer_tls_context, served_end, shown_end, tls_context, validity_warning
 from tests.support.certificates import DAY, Authority
 
 SECOND = timedelta(seconds=1)
@@ -79,18 +79,19 @@ def test_the_ends_of_both_certificates_are_told(tmp_path: Path, settings: Settin
     """Of the one that is served, expired or not, and of the one for peers, which is a client's and no server's."""
     authority = Authority(tmp_path / "peers")
     identity = authority.client()
-    assert certificate_ends(settings) == {"serving": BEGAN + 2 * DAY}
+    assert (served_end(settings), shown_end(settings)) == (BEGAN + 2 * DAY, None)
     shown = dataclasses.replace(
         settings,
         cluster_certfile=identity.certificate,
         cluster_keyfile=identity.keyfile,
     )
-    assert certificate_ends(shown).keys() == {"serving"}, "nobody is shown one where clustering is off"
-    both = certificate_ends(dataclasses.replace(shown, cluster_enabled=True))
-    assert both.pop("serving") == BEGAN + 2 * DAY
-    assert abs(both.pop("peers") - datetime.now(UTC) - DAY) < timedelta(minutes=5)
-    assert both == {}
-    assert certificate_ends(Settings()) == {}
+    assert shown_end(shown) is None, "nobody is shown one where clustering is off"
+    both = dataclasses.replace(shown, cluster_enabled=True)
+    end = shown_end(both)
+    assert end is not None
+    assert abs(end - datetime.now(UTC) - DAY) < timedelta(minutes=5)
+    assert served_end(both) == BEGAN + 2 * DAY
+    assert served_end(Settings()) is None
 
 
 def test_peers_are_verified_whatever_is_set(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ class Application:
         self.hangups = 0
         control.on_hangup = self.hang_up
 
-    def hang_up(self) -> None:
+    async def hang_up(self) -> None:
         self.hangups += 1
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:

@@ -38,17 +38,27 @@ class Chaos:
         self._cluster = cluster
         self._random = random
 
-    def run(self, seconds: float) -> None:
-        """Break things, one of each kind at a time, for at least so long; then all is whole."""
-        deadline = time.monotonic() + seconds
+    def run(self, seconds: float, is_enough: Callable[[], bool]) -> None:
+        """Break things, one of each kind at a time, for at least so long and until it is enough; then all is whole.
+
+        Args:
+            is_enough: On a slow machine so much time may not see what a test is to have seen. It is waited for twice
+                as long as `seconds` at most.
+        """
+        least = time.monotonic() + seconds
+
+        def is_over() -> bool:
+            now = time.monotonic()
+            return now >= least and (is_enough() or now >= least + 2 * seconds)
+
         kinds = ((self._kill, self._freeze, self._kill_worker), (self._isolate, self._isolate, self._part))
         with ThreadPoolExecutor(len(kinds)) as pool:
-            for ended in [pool.submit(self._run, faults, deadline) for faults in kinds]:
+            for ended in [pool.submit(self._run, faults, is_over) for faults in kinds]:
                 ended.result()
 
-    def _run(self, faults: Sequence[Fault], deadline: float) -> None:
+    def _run(self, faults: Sequence[Fault], is_over: Callable[[], bool]) -> None:
         for fault in self._drawn(faults):
-            if time.monotonic() >= deadline:
+            if is_over():
                 return
             fault()
             self._pause(LONGEST_PEACE_SECONDS)

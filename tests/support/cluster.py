@@ -138,6 +138,10 @@ class RunningCluster:
         """A client of a node; the caller closes it."""
         return self.nodes[number].client(user_key, api_key=API_KEY, tls=self._tls)
 
+    def trust(self, tls: ssl.SSLContext) -> None:
+        """Have clients trust and show something else from now on."""
+        self._tls = tls
+
     def await_ready(self, *numbers: int, seconds: float = PATIENCE) -> None:
         """Wait until these nodes, all if none is named, say that they are ready."""
         for number in numbers or tuple(self.nodes):

@@ -29,6 +29,7 @@ class Link:
     Attributes:
         port: Where it listens, on loopback.
         refused: Connections that met a cut.
+        begun: Connections that were let pass.
         carried: Bytes that passed, in both directions together.
     """
 
@@ -43,6 +44,7 @@ class Link:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self.refused = 0
+        self.begun = 0
         self.carried = 0
         self._silent_at: int | None = None
 
@@ -69,15 +71,15 @@ class Link:
 
     async def start(self) -> None:
         """Begin to listen."""
-        self._server = await asyncio.start_server(self._serve, sock=self._listener)
+        self._server = await asyncio.start_server(self._accept, sock=self._listener)
 
     async def close(self) -> None:
         """End every connection."""
         self._server.close()
         self._cut()
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
             await asyncio.wait(self._tasks)
 
     def _do(self, function: Callable[[], None]) -> None:
@@ -99,23 +101,28 @@ class Link:
         self._silent_at = None
         self._passing.set()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
         self._tasks.add(task)
         self._open.add(writer)
-        try:
-            # Whatever ends a connection, a reset or a cancellation at the end of the test, is its end and no more.
-            with suppress(OSError, asyncio.CancelledError):
-                await self._passing.wait()
-                if self._is_cut:
-                    self.refused += 1
-                    return
-                await self._carry(reader, writer)
-        finally:
+
+        def ended(_: asyncio.Task[None]) -> None:
+            """Also where it was cancelled before its first step."""
             _reset(writer)
             self._open.discard(writer)
             self._tasks.discard(task)
+
+        task.add_done_callback(ended)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Whatever ends a connection, a reset or a cancellation at the end of the test, is its end and no more.
+        with suppress(OSError, asyncio.CancelledError):
+            await self._passing.wait()
+            if self._is_cut:
+                self.refused += 1
+                return
+            self.begun += 1
+            await self._carry(reader, writer)
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection("127.0.0.1", self._target)

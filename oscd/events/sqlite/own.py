@@ -7,20 +7,19 @@ begin, commit or lock, nor decide any of it.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Final
 
-from oscd.errors import LogCorrupt, Unavailable
+from oscd.errors import LogCorrupt
 from oscd.events.event import Origin
+from oscd.events.runs import MAX_RUNS, forgotten
 from oscd.events.sqlite.schema import read_meta, write_meta
 from oscd.events.standing import Own, Standing
-
-MAX_RUNS: Final = 256
-"""Nodes whose runs a log remembers. A cluster is far smaller, and a caller must not make this grow."""
 
 _STANDING: Final = "standing"
 _WRITES_HELD: Final = "writes_held"
 _RUN: Final = "run of "
+_NOTED: Final = "noted of "
 
 
 def read_own(connection: sqlite3.Connection) -> Own:
@@ -67,22 +66,32 @@ def hold_writes(connection: sqlite3.Connection, reason: str | None) -> None:
         write_meta(connection, _WRITES_HELD, reason)
 
 
-def fence(connection: sqlite3.Connection, node_id: str, run: str) -> None:
+def fence(connection: sqlite3.Connection, node_id: str, run: str, members: Collection[str]) -> None:
     """Note the latest run of another node; what an older one still has on its way here is not taken any more.
 
     Raises:
-        Unavailable: The log remembers as many nodes as it may.
+        Unavailable: The log remembers as many nodes as it may, and none of them may be forgotten.
     """
+    numbers = {name: int(number) for name, number in _named(connection, _NOTED)}
     known = runs(connection)
     if node_id not in known and len(known) >= MAX_RUNS:
-        raise Unavailable("This node has met too many others to remember one more.")
+        writers = {name for (name,) in connection.execute("SELECT DISTINCT node_id FROM origins")}
+        oldest_first = sorted(known, key=lambda name: numbers.get(name, 0))
+        name = forgotten(oldest_first, writers.union(members))
+        connection.execute("DELETE FROM meta WHERE name IN (?, ?)", (_RUN + name, _NOTED + name))
     write_meta(connection, _RUN + node_id, run)
+    write_meta(connection, _NOTED + node_id, max(numbers.values(), default=0) + 1)
 
 
 def runs(connection: sqlite3.Connection) -> Mapping[str, str]:
     """By node id, the latest run of other nodes that the log has noted."""
-    rows = connection.execute(
-        "SELECT name, value FROM meta WHERE name >= ? AND name < ?",
-        (_RUN, _RUN[:-1] + chr(ord(_RUN[-1]) + 1)),
-    )
-    return {name.removeprefix(_RUN): str(run) for name, run in rows}
+    return {node_id: str(run) for node_id, run in _named(connection, _RUN)}
+
+
+def _named(connection: sqlite3.Connection, prefix: str) -> Iterator[tuple[str, Any]]:
+    """What is noted under a prefix, by what follows that."""
+    after = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+    for name, value in connection.execute(
+        "SELECT name, value FROM meta WHERE name >= ? AND name < ?", (prefix, after)
+    ):
+        yield name.removeprefix(prefix), value

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -192,13 +192,13 @@ class SqliteWriting(SqliteReading):
         own.write_standing(self.store, standing)
         self.tip = replace(self.tip, standing=standing)
 
-    def fence(self, node_id: str, run: str) -> None:
+    def fence(self, node_id: str, run: str, members: Collection[str] = ()) -> None:
         """Note the latest run of another node.
 
         Raises:
-            Unavailable: The log remembers as many nodes as it may.
+            Unavailable: The log remembers as many nodes as it may, and none of them may be forgotten.
         """
-        own.fence(self.store, node_id, run)
+        own.fence(self.store, node_id, run, members)
 
     def hold_writes(self, reason: str | None) -> None:
         """Refuse appends with that reason until it is None again."""
