@@ -1,4 +1,4 @@
-"""The README is true: its tour runs as pasted, its links lead somewhere, its commands exist."""
+"""The README is true: its tour runs as pasted, its commands exist. Its links are tested with all others."""
 
 from __future__ import annotations
 
@@ -67,18 +67,6 @@ def test_the_client_example_works_when_pasted(start_node: Callable[..., RunningN
     printed: list[object] = []
     exec(compile(code, "README.md", "exec"), {"print": printed.append})  # noqa: S102 - it is our own README
     assert printed == [True]
-
-
-def test_the_links_lead_somewhere() -> None:
-    """Every relative link of README and docs names a file of the repository."""
-    for path in (
-        ROOT / "README.md",
-        ROOT / "DESIGN.md",
-        *ROOT.glob("oscd/*/DESIGN.md"),
-        *ROOT.glob("docs/*.md"),
-    ):
-        for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
-            assert (path.parent / target).exists(), f"{path.name}: {target}"
 
 
 def test_the_commands_exist() -> None:
