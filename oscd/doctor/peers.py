@@ -7,13 +7,13 @@ stream is given up after its first frame. Must not take in an event.
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import socket
 import ssl
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlsplit
 
 from oscd.doctor.finding import Finding, fail, ok, warn
 from oscd.errors import StartRefused
@@ -143,14 +143,13 @@ def _clock(name: str, skew: float) -> Finding:
 
 def _is_here(peer: Peer, settings: Settings) -> bool:
     """Whether an address is of this machine, and its port this node's."""
-    host, _, port = peer.url.rpartition("//")[2].rpartition(":")
-    if port != str(settings.host_port):
+    port = urlsplit(peer.url).port
+    if port != settings.host_port:
         return False
     try:
-        found = socket.getaddrinfo(host.strip("[]"), 0, type=socket.SOCK_STREAM)
-        family, kind, _, _, address = found[0]
+        family, kind, _, _, address = socket.getaddrinfo(peer.host, 0, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as probe:
             probe.bind(address)  # only an address of this machine can be bound
     except OSError:
         return False
-    return os.fspath(host) != ""
+    return True

@@ -14,15 +14,15 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from typing import Final, Protocol, TypeVar, cast
 
 from oscd.errors import StartRefused
-from oscd.server.control import BEAT_SECONDS, CONTROL_SIGNALS
+from oscd.server.control import BEAT_SECONDS
 from oscd.server.notify import ServiceManager
+from oscd.server.signals import signals_as_bytes
 from oscd.server.slot import Slot, Timing
 
 _log = logging.getLogger("oscd.supervisor")
@@ -72,7 +72,7 @@ def run_supervisor(
     Raises:
         StartRefused: The workers die before they are ready, or are not ready in time.
     """
-    with _signals_as_bytes() as signals:
+    with signals_as_bytes() as signals:
         supervisor = _Supervisor(
             main, spec, listeners, on_ready, manager or ServiceManager(), timing or Timing(), signals
         )
@@ -265,29 +265,6 @@ class _Supervisor:
             process.kill()
         for process in left:
             process.join(KILL_SECONDS)
-
-
-@contextmanager
-def _signals_as_bytes() -> Iterator[socket.socket]:
-    """Turn signals into bytes to wait for: nothing can happen between a look and the wait that follows it."""
-    ours, python = socket.socketpair()
-    with ours, python:
-        ours.setblocking(False)
-        python.setblocking(False)
-        before = signal.set_wakeup_fd(python.fileno(), warn_on_full_buffer=False)
-        for number in CONTROL_SIGNALS:
-            signal.signal(number, _noted)
-        try:
-            yield ours
-        finally:
-            signal.set_wakeup_fd(before)
-            for number in CONTROL_SIGNALS:
-                # Everything is stopped; an impatient signal must not change the status the process exits with.
-                signal.signal(number, signal.SIG_IGN)
-
-
-def _noted(number: int, frame: object) -> None:
-    """Let the wake-up byte do the work."""
 
 
 def _in_words(status: int) -> str:

@@ -270,6 +270,40 @@ async def _asked_over_tls(server: ssl.SSLContext, client: ssl.SSLContext, host: 
             await calls.close()
 
 
+async def test_renewed_tls_is_for_what_comes_next(tmp_path: Path) -> None:
+    """A stream goes on under the TLS it began with, the next request meets what is in force then, and when the stream
+    has ended nothing is left of the old.
+    """
+    ours, theirs = Authority(tmp_path / "ours"), Authority(tmp_path / "theirs", "Another authority")
+    shown = ours.server()
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server.load_cert_chain(shown.certificate, shown.keyfile)
+    in_force = ours.trusting()
+    renewed = asyncio.Event()
+
+    async def two_parts(visit: Visit) -> None:
+        await visit.head(Content_Type=TYPE)
+        await visit.send(b"before")
+        await renewed.wait()
+        await visit.send(b"after")
+        await visit.forever()
+
+    async with scripted_peer(two_parts, tls=server) as peer:
+        calls = Calls(peer.peer, lambda: in_force, lambda: KEY)
+        before = calls._connections
+        async with calls.stream("/cluster/events", {}, TYPE) as stream:
+            assert await stream.read() == b"before"
+            in_force = theirs.trusting()
+            with pytest.raises(PeerTrouble, match="its certificate is not accepted"):
+                await calls.ask("/cluster/salt")
+            renewed.set()
+            assert await stream.read() == b"after"
+            closed = [before.http.is_closed]
+        closed.append(before.http.is_closed)
+        assert closed == [False, True]
+        await calls.close()
+
+
 async def test_a_certificate_that_is_not_trusted_is_said_to_be_so(tmp_path: Path) -> None:
     """Another authority's, and one for another name, both last, and say where trust is set."""
     authority, other = Authority(tmp_path / "ours"), Authority(tmp_path / "theirs", "Another authority")

@@ -129,12 +129,13 @@ def test_workers_end_when_the_supervisor_is_killed() -> None:
 
 
 def test_hangup_reaches_every_worker() -> None:
-    """SIGHUP to the parent is passed on to the workers and ends nobody."""
+    """SIGHUP to the parent is passed on to the workers and ends nobody, not even where a reload fails."""
     with service(workers=2) as running:
         before = running.workers()
-        running.process.send_signal(signal.SIGHUP)
-        for worker in before:
-            eventually(partial(_has_heard, running, worker))
+        for hangups in (1, 2):
+            running.process.send_signal(signal.SIGHUP)
+            for worker in before:
+                eventually(partial(_has_heard, running, worker, hangups))
         assert running.workers() == before
 
 
@@ -185,5 +186,5 @@ def _interrupt(running: Service) -> bool:
     return running.process.poll() is not None
 
 
-def _has_heard(running: Service, worker: int) -> bool:
-    return running.ask() == {"pid": worker, "hangups": 1}
+def _has_heard(running: Service, worker: int, hangups: int) -> bool:
+    return running.ask() == {"pid": worker, "hangups": hangups}

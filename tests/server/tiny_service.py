@@ -57,6 +57,8 @@ class Application:
 
     async def hang_up(self) -> None:
         self.hangups += 1
+        if self.hangups == 1:
+            raise OSError  # a reload may fail
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         assert scope["type"] == "http"
