@@ -15,8 +15,8 @@ _INTRODUCTION: Final = """\
 
 *Made of the table in `oscd/server/settings_table.py`, by `make docs`; a test compares them.*
 
-A node reads them from its environment, then from a file `.env` in its working directory; the environment wins. An empty
-value means unset. `oscd config` shows what is in force and where each comes from, secrets masked. A value that
+A node reads them from its environment, then from a file `.env` in its working directory; the environment wins. An
+empty value means unset. `oscd config` shows what is in force and where each comes from, secrets masked. A value that
 cannot be read stops the start with one line that names the variable and what is accepted; an unknown `OSC_*` name is
 warned about, with the nearest known one. What a *caller* sets is in [cli.md](cli.md#where-and-as-whom).
 

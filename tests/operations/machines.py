@@ -38,6 +38,8 @@ _LOOKS: Final = ("oscd cluster ", "oscd get ", "oscd history ", "curl ")
 _MAY_END_WITH_1: Final = ("oscd cluster status", "oscd verify", "oscd doctor")
 """Commands whose exit status tells what they have found."""
 
+_ALL_WELL: Final = re.compile(r"(\d) of \1 nodes healthy, one state\.")
+
 _STAND_INS: Final = """
 scp() { cp -- "$@" && sed -i "s#$MACHINES/node[0-9]/#$ROOT/#g" "$ROOT/etc/oscd/oscd.env"; }
 chown() { [ "$1 $2" = "-R oscd:" ]; }
@@ -242,6 +244,9 @@ class Machines:
     def type(self, session: Session) -> None:
         """Type a session of the page, each command at the machine of its prompt."""
         for step in session:
+            if step.shown and (found := _ALL_WELL.fullmatch(step.shown[-1])):
+                # Asking costs less than typing the command until it shows so.
+                self._await_well(step.machine, int(found[1]))
             self.by_name[step.machine].type(step)
 
     def cut(self, name: str) -> None:
@@ -306,9 +311,12 @@ class Machines:
     def await_well(self) -> None:
         """Wait until every node of the cluster says that all of them are well and equal."""
         for name in self._clustered:
-            wait_until(lambda: self._is_well(name), what=f"{name} to be well")  # noqa: B023
+            self._await_well(name, len(self._clustered))
 
-    def _is_well(self, name: str) -> bool:
+    def _await_well(self, name: str, count: int) -> None:
+        wait_until(lambda: self._is_well(name, count), what=f"{name} to find {count} nodes well")
+
+    def _is_well(self, name: str, count: int) -> bool:
         try:
             with self.client(name) as client:
                 status, held = (
@@ -317,7 +325,6 @@ class Machines:
                 )
         except httpx.TransportError:
             return False
-        count = len(self._clustered)
         return bool(
             status["healthy_nodes"] == status["total_nodes"] == count
             and not status["quarantined"]
