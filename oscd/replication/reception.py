@@ -160,7 +160,10 @@ class Reception:
             if isinstance(frame, EventFrame):
                 yield from self._event(frame)
                 continue
-            if self._last is not None:
+            if isinstance(frame, Goodbye):
+                # It may come anywhere, as a log may fail in the middle; of what it cuts short nothing is kept.
+                self._drop_write()
+            elif self._last is not None:
                 raise PeerRefused("it ends a write before its last event.")
             if (writes := self.pending()) is not None:
                 yield writes

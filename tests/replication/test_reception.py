@@ -200,6 +200,18 @@ def test_a_stream_with_too_many_held_origins_is_condemned(reception: Reception) 
         reception.hold(Held(Origin("x", "f" * 16), 1, "held"))
 
 
+@pytest.mark.parametrize("count", [2, LARGE_EVENTS + 2])
+def test_a_goodbye_within_a_write_is_heard(source: Log, reception: Reception, count: int) -> None:
+    """A log may fail anywhere; the reason is not hidden by the write it cuts short, of which nothing is kept."""
+    source.write("before")
+    source.write(*(f"k{number}" for number in range(count)))
+    *most, _ = frames_of(source.shipped())
+    before, goodbye = reception.feed(b"".join(most) + goodbye_frame("its log is damaged"))
+    assert keys(before) == ["before"]
+    assert goodbye == Goodbye("its log is damaged")
+    assert reception.pending() is None
+
+
 def test_a_stream_that_ends_within_a_write_leaves_nothing(source: Log, tmp_path: Path) -> None:
     """Invariant 2: a large write that never ended lets go of its file."""
     with source.writing() as writing:
