@@ -28,7 +28,6 @@ from oscd.replication.link import Link
 from oscd.replication.peers import Peer
 from oscd.replication.puller import keep_up
 from oscd.replication.readiness import Readiness
-from oscd.replication.reception import Bounds
 from oscd.replication.report import ClusterReport, read_report
 from oscd.replication.reporting import Reporting
 from oscd.replication.said import Said
@@ -38,6 +37,7 @@ from oscd.replication.states import LinkState
 from oscd.replication.stream import Home, Tally
 from oscd.replication.twins import Twins
 from oscd.replication.vigil import Vigil
+from oscd.replication.writes import Bounds
 
 _log = logging.getLogger("oscd.cluster")
 

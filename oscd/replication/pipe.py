@@ -13,8 +13,9 @@ from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn, Protocol
 
 from oscd.replication.calls import SILENCE_SECONDS
-from oscd.replication.reception import LargeWrite, Received, Reception
+from oscd.replication.reception import Received, Reception
 from oscd.replication.trouble import PeerTrouble
+from oscd.replication.writes import LargeWrite
 
 INBOX_BYTES: Final = 1024 * 1024
 """Read ahead at most: enough that a commit takes in many events while there is a backlog."""

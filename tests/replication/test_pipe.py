@@ -12,10 +12,11 @@ from oscd.replication import pipe
 from oscd.replication.errors import PeerRefused
 from oscd.replication.pipe import INBOX_BYTES, deliver
 from oscd.replication.puller import FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS, REFUSED_PAUSE_SECONDS, _pause
-from oscd.replication.reception import LARGE_EVENTS, LargeWrite, Received, Recent, Reception, Writes
+from oscd.replication.reception import LARGE_EVENTS, Received, Recent, Reception
 from oscd.replication.states import LinkState
 from oscd.replication.trouble import PeerTrouble
 from oscd.replication.wire import Goodbye, goodbye_frame
+from oscd.replication.writes import LargeWrite, Writes
 from tests.replication.shipping import BOUNDS, log_of
 from tests.support.waiting import eventually
 

@@ -12,16 +12,14 @@ from oscd.replication.reception import (
     BATCH_EVENTS,
     LARGE_EVENTS,
     MAX_HELD_ORIGINS,
-    Bounds,
-    LargeWrite,
     Received,
     Recent,
     Reception,
-    Writes,
 )
 from oscd.replication.ship import status_of
 from oscd.replication.take import Held
 from oscd.replication.wire import EventFrame, Frames, Goodbye, event_frame, goodbye_frame, status_frame
+from oscd.replication.writes import Bounds, LargeWrite, Writes
 from tests.replication.shipping import BOUNDS, Log, draft, frame_of, invented, log_of
 
 
