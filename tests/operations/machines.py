@@ -42,7 +42,7 @@ _ALL_WELL: Final = re.compile(r"(\d) of \1 nodes healthy, one state\.")
 
 _STAND_INS: Final = """
 scp() { cp -- "$@" && sed -i "s#$MACHINES/node[0-9]/#$ROOT/#g" "$ROOT/etc/oscd/oscd.env"; }
-chown() { [ "$1 $2" = "-R oscd:" ]; }
+chown() { [ "$1 $2" = "-R oscd:" ] || [ "$1" = root:oscd ]; }
 journalctl() {
     local lines=+1
     while [ $# -gt 0 ]; do [ "$1" = -n ] && lines=$2; shift; done
