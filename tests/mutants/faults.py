@@ -164,8 +164,8 @@ FAULTS: Final = (
     Fault(
         "take part of a write",
         "oscd/replication/reception.py",
-        "        if candidate.event.seq == candidate.event.last_seq:\n",
-        "        if candidate.event.seq <= candidate.event.last_seq:\n",
+        "        return event.seq == event.last_seq\n",
+        "        return event.seq <= event.last_seq\n",
         ("tests/replication/test_reception.py::test_writes_come_whole_and_in_order",),
     ),
     Fault(
