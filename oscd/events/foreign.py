@@ -32,11 +32,11 @@ class Raw:
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """An event that another log wrote first, decoded and found to be the next one of its origin.
+    """An event that another log wrote first, decoded; taken in once it is the next one of its origin.
 
     Attributes:
         header: The bytes `event` was decoded from.
-        digest: Chain digest up to and including it.
+        digest: Chain digest up to and including it, as its source has it.
     """
 
     event: Event

@@ -91,14 +91,13 @@ def entry_after(recorded: Recorded) -> Entry:
     )
 
 
-def state_digest(entry: Entry | None) -> int:
+def state_digest(entry: Entry) -> int:
     """What an entry adds to the state digest of a node, tombstones included; the sum is taken modulo 2²⁵⁶.
 
     Nodes that hold the same events have the same sum, in whatever order the events came.
     """
-    if entry is None:
-        return 0
     winner = entry.winner
-    parts = (entry.environment, entry.key, winner.origin.node_id, winner.origin.incarnation, str(winner.seq))
+    origin = winner.origin
     # No part can hold a NUL: names have no control characters.
-    return int.from_bytes(sha256("\0".join(parts).encode()).digest())
+    parts = f"{entry.environment}\0{entry.key}\0{origin.node_id}\0{origin.incarnation}\0{winner.seq}"
+    return int.from_bytes(sha256(parts.encode()).digest())

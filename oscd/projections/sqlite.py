@@ -100,10 +100,10 @@ class SqliteProjections:
             if after is current:
                 continue
             changed[place] = after
-            live += int(not after.deleted) - int(current is not None and not current.deleted)
-            state += state_digest(after) - state_digest(current)
-            for count in counts(current, after):
-                moved[count.kind, UNCATEGORIZED if count.name is None else count.name] += count.change
+            live += (not after.deleted) - (current is not None and not current.deleted)
+            state += state_digest(after) - (0 if current is None else state_digest(current))
+            for kind, name, change in counts(current, after):
+                moved[kind, UNCATEGORIZED if name is None else name] += change
         if changed or met:
             _write(store, changed.values())
             _add(store, live, state, met)

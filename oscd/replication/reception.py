@@ -89,7 +89,8 @@ class Reception:
         """
         for frame in self._frames.feed(data):
             if isinstance(frame, EventFrame):
-                yield from self._event(frame)
+                if self._ends_write(frame):
+                    yield from self._end_write()
                 continue
             if isinstance(frame, Goodbye):
                 # It may come anywhere, as a log may fail in the middle; of what it cuts short nothing is kept.
@@ -124,22 +125,23 @@ class Reception:
             self._large.close()
             self._large = None
 
-    def _event(self, frame: EventFrame) -> Iterator[Received]:
+    def _ends_write(self, frame: EventFrame) -> bool:
+        """Put an event to those of its write; whether the write is whole now."""
         if self._last is None and frame.digest in self._recent:
-            return
+            return False
         if frame.incarnation in self.held and self._begun_by() in (None, frame.incarnation):
             # It may have been held within a write; what has come of that is not taken either.
             self._drop_write()
-            return
+            return False
         try:
             candidate = sound(frame)
         except OriginHeld as held:
             self._hold_unsound(frame, str(held))
-            return
-        self._require_in_turn(candidate.event)
+            return False
+        event = candidate.event
+        self._require_in_turn(event)
         self._add(frame, candidate)
-        if candidate.event.seq == candidate.event.last_seq:
-            yield from self._end_write()
+        return event.seq == event.last_seq
 
     def _begun_by(self) -> str | None:
         """The incarnation of which a write has begun and not ended."""
@@ -151,9 +153,10 @@ class Reception:
         self.hold(Held(origin_of(frame), frame.seq, reason))
 
     def _require_in_turn(self, event: Event) -> None:
-        if event.seq <= self._seqs.get(event.origin.incarnation, 0):
+        incarnation, seq = event.origin.incarnation, event.seq
+        if seq <= self._seqs.get(incarnation, 0):
             raise PeerRefused("it sends an event again.")
-        self._seqs[event.origin.incarnation] = event.seq
+        self._seqs[incarnation] = seq
         last = self._last
         if last is not None and (event.origin, event.seq, event.last_seq) != (
             last.origin,
@@ -164,35 +167,31 @@ class Reception:
         self._last = event
 
     def _add(self, frame: EventFrame, candidate: Candidate) -> None:
-        size = len(frame.header) + len(frame.body or b"")
-        self._write_bytes += size
-        if self._large is None:
-            self._write.append((frame, candidate))
-            event = candidate.event
-            if self._write_bytes > LARGE_BYTES or event.last_seq - event.seq >= LARGE_EVENTS:
-                self._large = LargeWrite(self._directory, self._bounds, frame.incarnation)
-                for held, _ in self._write:
-                    self._large.add(held)
-                self._write = []
-        else:
+        self._write_bytes += len(frame.header) + len(frame.body or b"")
+        if self._large is not None:
             self._large.add(frame)
-
-    def _end_write(self) -> Iterator[Received]:
-        large, write, size = self._large, self._write, self._write_bytes
-        self._large = None
-        self._drop_write()
-        if large is not None:
-            if (writes := self.pending()) is not None:
-                yield writes
-            yield large
             return
-        self._whole += [candidate for _, candidate in write]
-        self._whole_bytes += size
-        if len(self._whole) >= BATCH_EVENTS or self._whole_bytes >= BATCH_BYTES:
-            writes = self.pending()
-            assert writes is not None
-            yield writes
+        self._write.append((frame, candidate))
+        event = candidate.event
+        if self._write_bytes > LARGE_BYTES or event.last_seq - event.seq >= LARGE_EVENTS:
+            self._large = LargeWrite(self._directory, self._bounds, frame.incarnation)
+            for held, _ in self._write:
+                self._large.add(held)
+            self._write.clear()
+
+    def _end_write(self) -> Iterable[Received]:
+        """What is given out as a write is whole: mostly nothing, as more are gathered."""
+        large, self._large = self._large, None
+        if large is None:
+            self._whole += [candidate for _, candidate in self._write]
+            self._whole_bytes += self._write_bytes
+        self._drop_write()
+        is_full = len(self._whole) >= BATCH_EVENTS or self._whole_bytes >= BATCH_BYTES
+        if large is None and not is_full:
+            return ()
+        return [one for one in (self.pending(), large) if one is not None]
 
     def _drop_write(self) -> None:
         self.close()
-        self._write, self._write_bytes, self._last = [], 0, None
+        self._write.clear()
+        self._write_bytes, self._last = 0, None

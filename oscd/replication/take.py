@@ -147,7 +147,7 @@ class _Taking:
                     raise OriginHeld("a write of it has two events of one entry.")
                 entries.add(place)
             if self._is_new(candidate):
-                yield Foreign(event, candidate.header, candidate.body, candidate.digest)
+                yield candidate
 
     def _is_new(self, candidate: Candidate) -> bool:
         event = candidate.event

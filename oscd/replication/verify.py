@@ -14,7 +14,7 @@ from typing import Final
 from oscd.errors import LogCorrupt
 from oscd.events import codec
 from oscd.events.event import EVENT_ID_BYTES, MAX_VERSION, Event, EventType, Origin, is_node_id
-from oscd.events.foreign import OriginTip
+from oscd.events.foreign import Foreign, OriginTip
 from oscd.events.origins import MAX_ORIGINS, MAX_ORIGINS_WITH_MEMBERS
 from oscd.replication.errors import OriginHeld, PeerRefused
 from oscd.replication.wire import EventFrame
@@ -33,17 +33,10 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """An event that is sound in itself; whether it may follow what is here is not known yet.
+class Candidate(Foreign):
+    """An event that is sound in itself; whether it may follow what is here is not known yet."""
 
-    Attributes:
-        digest: Chain digest that its source has for it.
-    """
-
-    event: Event
-    header: bytes
     body: bytes
-    digest: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +63,7 @@ def sound(frame: EventFrame) -> Candidate:
         event = codec.decode_header(frame.header)
     except LogCorrupt as error:
         raise PeerRefused("it sends an event whose header cannot be read.") from error
-    if (event.origin.incarnation, event.seq) != (frame.incarnation, frame.seq):
+    if event.origin.incarnation != frame.incarnation or event.seq != frame.seq:
         raise PeerRefused("it sends an event under another number than its own.")
     if frame.body is None or codec.body_digest(frame.body) != event.body_digest:
         raise PeerRefused("it sends an event whose body is missing or was changed.")
@@ -104,8 +97,10 @@ def _has_sound_numbers(event: Event) -> bool:
 
 
 def _has_sound_names(event: Event) -> bool:
-    replaced = event.origin if event.replaces is None else event.replaces.origin
-    if not (_is_sound_origin(event.origin) and _is_sound_origin(replaced)):
+    origin, replaces = event.origin, event.replaces
+    if not _is_sound_origin(origin):
+        return False
+    if replaces is not None and replaces.origin != origin and not _is_sound_origin(replaces.origin):
         return False
     if len(event.event_id) != EVENT_ID_BYTES or len(event.key_id or bytes(_KEY_ID_BYTES)) != _KEY_ID_BYTES:
         return False

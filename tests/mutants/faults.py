@@ -79,8 +79,8 @@ FAULTS: Final = (
     Fault(
         "compare wall clocks",
         "oscd/events/sqlite/transaction.py",
-        "        return max(self._clock(), self.tip.greatest_stamp + 1)\n",
-        "        return max(self._clock(), self.tip.origin_stamp + 1)\n",
+        "        return max(self._clock(), page.greatest_stamp + 1)\n",
+        "        return max(self._clock(), end.stamp + 1)\n",
         (
             "tests/events/test_log_sqlite.py::TestSqliteLog"
             "::test_own_events_are_stamped_after_those_from_elsewhere",
@@ -164,8 +164,8 @@ FAULTS: Final = (
     Fault(
         "take part of a write",
         "oscd/replication/reception.py",
-        "        if candidate.event.seq == candidate.event.last_seq:\n",
-        "        if candidate.event.seq <= candidate.event.last_seq:\n",
+        "        return event.seq == event.last_seq\n",
+        "        return event.seq <= event.last_seq\n",
         ("tests/replication/test_reception.py::test_writes_come_whole_and_in_order",),
     ),
     Fault(

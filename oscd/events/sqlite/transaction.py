@@ -15,13 +15,10 @@ from oscd.errors import Unavailable
 from oscd.events import codec
 from oscd.events.event import (
     EVENT_ID_BYTES,
-    Body,
     Draft,
-    Event,
     EventRef,
     Origin,
     Recorded,
-    life_number,
     origin_began,
 )
 from oscd.events.foreign import Foreign
@@ -29,19 +26,12 @@ from oscd.events.log import MicrosecondClock, Projections
 from oscd.events.origins import require_place
 from oscd.events.position import Mark, Position, mark
 from oscd.events.sqlite import own, schema
+from oscd.events.sqlite.page import End, Page
 from oscd.events.sqlite.reading import SqliteReading
 from oscd.events.standing import Standing
 
 # Events of one write that are in memory at a time, and reach the projections together.
 APPEND_PAGE = 500
-
-# The index delivers an entry's events by stamp; only where two origins stamped the same microsecond is there
-# anything left to sort, and then the origin's name decides, as `Event.precedence` does.
-_FROM_WINNER = (
-    "FROM events JOIN origins ON origins.id = events.origin"
-    ' WHERE environment = ? AND key = ? AND "offset" <= ?'
-    " ORDER BY events.stamp DESC, node_id DESC, incarnation DESC LIMIT 1"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +55,6 @@ class Tip:
     origin_stamp: int
     greatest_stamp: int
     last_entry_id: int
-
-
-@dataclass(slots=True)
-class _End:
-    """Where another origin ends, while events of it are taken in."""
-
-    row_id: int
-    seq: int
-    digest: bytes
-    stamp: int
 
 
 class SqliteWriting(SqliteReading):
@@ -176,11 +156,10 @@ class SqliteWriting(SqliteReading):
             ValueError: One is not the next of its origin here; nothing may be committed then.
         """
         before = self.tip
-        ends: dict[str, _End] = {}
+        ends: dict[str, End] = {}
         coming = iter(events)
         while page := list(islice(coming, APPEND_PAGE)):
-            recorded = [self._ingest_one(foreign, ends) for foreign in page]
-            self._projections.apply_all(self.store, recorded)
+            self._ingest_page(page, ends)
         for end in ends.values():
             self._note_end(end)
         self._note_last_entry_id(before)
@@ -234,16 +213,47 @@ class SqliteWriting(SqliteReading):
             self._note_tip(before)
 
     def _append_page(self, drafts: Sequence[Draft], last_seq: int) -> list[Recorded]:
-        recorded = [self._append_one(draft, last_seq) for draft in drafts]
-        self._projections.apply_all(self.store, recorded)
-        return recorded
+        page, end = self._page(), self._own_end()
+        page.look_up(self.store, drafts)
+        for draft in drafts:
+            self._add_own(draft, last_seq, page, end)
+        self._end_page(page, end)
+        return page.recorded
+
+    def _ingest_page(self, events: Sequence[Foreign], ends: dict[str, End]) -> None:
+        page = self._page()
+        page.look_up(self.store, [foreign.event for foreign in events])
+        for foreign in events:
+            self._add_foreign(foreign, page, ends)
+        self._end_page(page, ends.get(self.origin.incarnation) or self._own_end())
+
+    def _page(self) -> Page:
+        tip = self.tip
+        return Page(tip.offset, tip.greatest_stamp, tip.last_entry_id)
+
+    def _own_end(self) -> End:
+        tip = self.tip
+        return End(tip.origin_id, tip.seq, tip.digest, tip.origin_stamp)
+
+    def _end_page(self, page: Page, own_end: End) -> None:
+        """Put a page into the log and its projections, and go on from where it ends."""
+        page.insert(self.store)
+        self._projections.apply_all(self.store, page.recorded)
+        self.tip = replace(
+            self.tip,
+            offset=page.offset,
+            seq=own_end.seq,
+            digest=own_end.digest,
+            origin_stamp=own_end.stamp,
+            greatest_stamp=page.greatest_stamp,
+            last_entry_id=page.last_entry_id,
+        )
 
     def _note_tip(self, before: Tip) -> None:
-        tip = self.tip
-        self._note_end(_End(tip.origin_id, tip.seq, tip.digest, tip.origin_stamp))
+        self._note_end(self._own_end())
         self._note_last_entry_id(before)
 
-    def _note_end(self, end: _End) -> None:
+    def _note_end(self, end: End) -> None:
         self.store.execute(
             "UPDATE origins SET seq = ?, digest = ?, stamp = ? WHERE id = ?",
             (end.seq, end.digest, end.stamp, end.row_id),
@@ -253,27 +263,21 @@ class SqliteWriting(SqliteReading):
         if self.tip.last_entry_id != before.last_entry_id:
             schema.write_meta(self.store, "last_entry_id", self.tip.last_entry_id)
 
-    def _append_one(self, draft: Draft, last_seq: int) -> Recorded:
-        tip = self.tip
+    def _add_own(self, draft: Draft, last_seq: int, page: Page, end: End) -> None:
         body = codec.encode_body(draft.body)
         event = codec.event_from_draft(
             draft,
             origin=self.origin,
-            seq=tip.seq + 1,
+            seq=end.seq + 1,
             last_seq=last_seq,
-            stamp=self._stamp(draft.stamp),
+            stamp=self._stamp(draft.stamp, page, end),
             body=body,
         )
         header = codec.encode_header(event)
-        digest = codec.chain_digest(tip.digest, header)
-        recorded = self._recorded(event, digest, draft.body, draft.entry_id)
-        self._insert(recorded, tip.origin_id, header, body)
-        self.tip = replace(
-            self._past(recorded), seq=event.seq, digest=recorded.digest, origin_stamp=event.stamp
-        )
-        return recorded
+        digest = codec.chain_digest(end.digest, header)
+        page.add(end, event, digest, (header, body), draft.body, draft.entry_id)
 
-    def _ingest_one(self, foreign: Foreign, ends: dict[str, _End]) -> Recorded:
+    def _add_foreign(self, foreign: Foreign, page: Page, ends: dict[str, End]) -> None:
         event = foreign.event
         end = ends.get(event.origin.incarnation)
         if end is None:
@@ -281,77 +285,20 @@ class SqliteWriting(SqliteReading):
         if event.seq != end.seq + 1 or event.stamp <= end.stamp:
             raise ValueError(f"event {event.seq} is taken in after event {end.seq} of its origin")
         # What a projection makes of an event is in its header; the body is read where somebody asks for it.
-        recorded = self._recorded(event, foreign.digest, None, None)
-        self._insert(recorded, end.row_id, foreign.header, foreign.body)
-        end.seq, end.digest, end.stamp = event.seq, foreign.digest, event.stamp
-        self.tip = self._past(recorded)
-        if end.row_id == self.tip.origin_id:
-            self.tip = replace(self.tip, seq=end.seq, digest=end.digest, origin_stamp=end.stamp)
-        return recorded
+        page.add(end, event, foreign.digest, (foreign.header, foreign.body))
 
-    def _end_of(self, origin: Origin) -> _End:
+    def _end_of(self, origin: Origin) -> End:
         row = self.store.execute(
             "SELECT id, seq, digest, stamp, node_id FROM origins WHERE incarnation = ?", (origin.incarnation,)
         ).fetchone()
         if row is None:
             row_id = schema.note_origin(self.store, origin)
-            return _End(row_id, 0, codec.genesis_digest(origin), 0)
+            return End(row_id, 0, codec.genesis_digest(origin), 0)
         if row[4] != origin.node_id:
             raise ValueError("an incarnation is known under the name of another node")
-        return _End(*row[:4])
+        return End(*row[:4])
 
-    def _recorded(self, event: Event, digest: bytes, body: Body | None, wanted_id: int | None) -> Recorded:
-        """The event as the next one of this log."""
-        previous, previous_id = self._met(event)
-        return Recorded(
-            offset=self.tip.offset + 1,
-            event=event,
-            digest=digest,
-            body=body,
-            previous=previous,
-            entry_id=life_number(event.type, previous_id, self.tip.last_entry_id, wanted_id),
-        )
-
-    def _past(self, recorded: Recorded) -> Tip:
-        """The tip after an event of any origin."""
-        tip = self.tip
-        return replace(
-            tip,
-            offset=recorded.offset,
-            greatest_stamp=max(tip.greatest_stamp, recorded.event.stamp),
-            last_entry_id=max(tip.last_entry_id, recorded.entry_id or 0),
-        )
-
-    def _met(self, event: Event) -> tuple[int | None, int | None]:
-        """Offset and entry id of the entry's winner so far."""
-        if not event.is_of_entry:
-            return (None, None)
-        row: tuple[int, int | None] | None = self.store.execute(
-            f'SELECT "offset", entry_id {_FROM_WINNER}', (event.environment, event.key, self.tip.offset)
-        ).fetchone()
-        return (None, None) if row is None else row
-
-    def _stamp(self, imported: int | None) -> int:
+    def _stamp(self, imported: int | None, page: Page, end: End) -> int:
         if imported is not None:
-            return max(imported, self.tip.origin_stamp + 1)
-        return max(self._clock(), self.tip.greatest_stamp + 1)
-
-    def _insert(self, recorded: Recorded, origin_id: int, header: bytes, body: bytes | None) -> None:
-        event = recorded.event
-        self.store.execute(
-            'INSERT INTO events ("offset", origin, seq, stamp, environment, key, previous, entry_id, digest,'
-            " header, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                recorded.offset,
-                origin_id,
-                event.seq,
-                event.stamp,
-                event.environment,
-                event.key,
-                recorded.previous,
-                recorded.entry_id,
-                recorded.digest,
-                header,
-                body,
-            ),
-        )
+            return max(imported, end.stamp + 1)
+        return max(self._clock(), page.greatest_stamp + 1)
