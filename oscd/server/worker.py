@@ -84,7 +84,7 @@ async def serve_node(
     membership = _membership_of(spec, log, bell, salt)
     keys = Keys(spec, index, registry, membership.source)
     # The files may have changed since the start of the node.
-    certificates = Certificates(keys.settings, index)
+    certificates = Certificates(keys.settings, index, spec.in_force[index])
     control.on_hangup = partial(_reload, keys, certificates)
     health = _health_of(spec, index, log, certificates)
     control.on_beat = health.beat
