@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
     path
-    for pattern in ("*.md", "docs/**/*.md", "compose/**/*.md", "oscd/**/*.md")
+    for pattern in ("*.md", "docs/**/*.md", "compose/**/*.md", "systemd/**/*.md", "oscd/**/*.md")
     for path in ROOT.glob(pattern)
 )
 RULES = sorted(ROOT.glob("compose/**/*.y*ml"))

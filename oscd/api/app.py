@@ -130,7 +130,7 @@ def _routes(parts: Parts, rules: EdgeRules, version: str) -> list[tuple[Operatio
         *Past(parts.node, rules.limits.min_user_key_length).routes(),
         *streams.routes(),
         *Cluster(parts.node, parts.membership).routes(),
-        *Peers(parts.membership, lambda: rules.guard().cluster_keys).routes(),
+        *Peers(parts.membership, lambda: rules.guard().cluster_keys, lambda: rules.guard().secrets).routes(),
     ]
     return [*documented, *Documentation([operation for operation, _ in documented], version).routes()]
 

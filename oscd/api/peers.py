@@ -66,11 +66,13 @@ class Peers:
     """The handlers, over what one worker ships.
 
     Attributes:
-        cluster_keys: Those accepted now.
+        cluster_keys: Those accepted now …
+        secrets: … and every key of this node, by none of which a peer may call itself.
     """
 
     membership: Membership
     cluster_keys: Callable[[], Collection[bytes]]
+    secrets: Callable[[], Collection[bytes]]
 
     def routes(self) -> list[tuple[Operation, Handler]]:
         """What is served."""
@@ -114,10 +116,11 @@ class Peers:
         if source is None or shown not in self.cluster_keys():
             # Replaced since the guard looked: the streams that it had opened were ended without this one.
             raise _not_a_peer()
-        if holds_key(pull.node_id, self.cluster_keys()):
-            raise Invalid.field(
-                ("query", "node"), "it is, or holds, the cluster key; give the node another name"
-            )
+        for name, word in (("node", pull.node_id), ("run", pull.run)):
+            if holds_key(word, self.secrets()):
+                raise Invalid.field(
+                    ("query", name), "it is, or holds, a key of the node that is asked; choose another"
+                )
         call.exchange.forget_keys()
         stream = await source.open(pull, credential(shown))
         return Response(stream.parts(), 200, headers=headers)

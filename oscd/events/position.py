@@ -14,12 +14,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from oscd.errors import OscdError
+from oscd.events.codec import MAX_NUMBER
 
 VERSION = 1
 INCARNATION_BYTES = 8
 CHECK_BYTES = 4
 MAX_ENCODED = 4096
-_MAX_SEQ = 2**63 - 1
 
 
 class PositionUnreadable(OscdError):
@@ -78,7 +78,7 @@ def _marks(data: bytes) -> list[tuple[str, Mark]]:
         seq, at = _read_varint(data, at + INCARNATION_BYTES)
         check = data[at : at + CHECK_BYTES]
         at += CHECK_BYTES
-        if at > len(data) or not 1 <= seq <= _MAX_SEQ:
+        if at > len(data) or not 1 <= seq <= MAX_NUMBER:
             raise IndexError
         marks.append((incarnation, Mark(seq, check)))
     return marks

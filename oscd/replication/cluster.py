@@ -10,7 +10,7 @@ import asyncio
 import logging
 import sqlite3
 import ssl
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +28,6 @@ from oscd.replication.link import Link
 from oscd.replication.peers import Peer
 from oscd.replication.puller import keep_up
 from oscd.replication.readiness import Readiness
-from oscd.replication.reception import Bounds
 from oscd.replication.report import ClusterReport, read_report
 from oscd.replication.reporting import Reporting
 from oscd.replication.said import Said
@@ -38,6 +37,7 @@ from oscd.replication.states import LinkState
 from oscd.replication.stream import Home, Tally
 from oscd.replication.twins import Twins
 from oscd.replication.vigil import Vigil
+from oscd.replication.writes import Bounds
 
 _log = logging.getLogger("oscd.cluster")
 
@@ -170,7 +170,7 @@ class _Term:
         """Begin a link, or begin it anew."""
         link.begin()
         calls = self._calls[self._links.index(link)]
-        task = _after(self._tasks.get(link), keep_up(link, calls, home))
+        task = _after(self._tasks.get(link), partial(keep_up, link, calls, home))
         self._tasks[link] = group.create_task(task, name=f"link to {link.peer.name}")
 
     def _members(self) -> frozenset[str]:
@@ -216,15 +216,13 @@ class _Term:
                     begin(link)
 
 
-async def _after(before: asyncio.Task[None] | None, then: Coroutine[None, None, None]) -> None:
+async def _after(before: asyncio.Task[None] | None, then: Callable[[], Awaitable[None]]) -> None:
     """End one task of a link, wholly, before the next."""
-    try:
-        if before is not None:
-            before.cancel()
-            await asyncio.wait({before})
-        await then
-    finally:
-        then.close()
+    if before is not None:
+        before.cancel()
+        await asyncio.wait({before})
+    # Called only now: of a task that is cancelled before it begins nothing is left that nobody has awaited.
+    await then()
 
 
 _IN_WORDS: Final = {

@@ -13,8 +13,9 @@ from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn, Protocol
 
 from oscd.replication.calls import SILENCE_SECONDS
-from oscd.replication.reception import LargeWrite, Received, Reception
+from oscd.replication.reception import Received, Reception
 from oscd.replication.trouble import PeerTrouble
+from oscd.replication.writes import LargeWrite
 
 INBOX_BYTES: Final = 1024 * 1024
 """Read ahead at most: enough that a commit takes in many events while there is a backlog."""
@@ -123,9 +124,12 @@ async def _cut(inbox: _Inbox, reception: Reception, ready: asyncio.Queue[Receive
             began = time.monotonic()
             data = await inbox.take()
             waited = time.monotonic() - began
-            items = deque(await _cut_in_place(reception, data))
+            items: deque[Received] = deque()
+            failure = await _cut_in_place(reception, data, items)
             pace.note(len(data), waited, progressed=bool(items))
             await _put_all(items, ready)
+            if failure is not None:
+                raise failure
     except Exception as failure:
         await ready.put(failure)
 
@@ -140,25 +144,35 @@ async def _put_all(items: deque[Received], ready: asyncio.Queue[Received | Excep
             _let_go(item)
 
 
-async def _cut_in_place(reception: Reception, data: bytes) -> list[Received]:
-    """Cut on the loop or in a thread; whoever is cancelled meanwhile waits for the thread, which cannot be."""
+async def _cut_in_place(reception: Reception, data: bytes, items: deque[Received]) -> Exception | None:
+    """Cut on the loop or in a thread; whoever is cancelled meanwhile waits for the thread, which cannot be.
+
+    Args:
+        items: Take what has become whole; also where what follows is not to be had, which is given.
+    """
     if len(data) <= _AT_ONCE_BYTES:
-        return _cut_now(reception, data)
-    cutting = asyncio.get_running_loop().run_in_executor(None, _cut_now, reception, data)
+        return _cut_now(reception, data, items)
+    cutting = asyncio.get_running_loop().run_in_executor(None, _cut_now, reception, data, items)
     try:
         return await asyncio.shield(cutting)
     except asyncio.CancelledError:
         await asyncio.wait({cutting})
-        for item in () if cutting.exception() else cutting.result():
+        for item in items:
             _let_go(item)
         raise
 
 
-def _cut_now(reception: Reception, data: bytes) -> list[Received]:
-    items: list[Received] = list(reception.feed(data))
+def _cut_now(reception: Reception, data: bytes, items: deque[Received]) -> Exception | None:
+    failure: Exception | None = None
+    try:
+        # One by one: what has come of them before one that fails is not lost.
+        for item in reception.feed(data):
+            items.append(item)
+    except Exception as error:
+        failure = error
     if (rest := reception.pending()) is not None:
         items.append(rest)
-    return items
+    return failure
 
 
 def _let_go(item: Received | Exception) -> None:

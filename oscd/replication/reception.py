@@ -1,23 +1,21 @@
 """Owns what becomes of the bytes of one stream: whole writes in batches, statuses, a goodbye; in bounded memory.
 
-A large write waits in a file without a name until its last event is here, so that it is taken whole. Must not touch a
-log, nor wait.
+Must not touch a log, nor wait.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import IO, Final
+from typing import Final
 
 from oscd.events.event import Event
 from oscd.replication.errors import OriginHeld, PeerRefused
 from oscd.replication.take import Held
 from oscd.replication.verify import Candidate, origin_of, sound
-from oscd.replication.wire import EventFrame, Frames, Goodbye, PeerStatus, event_frame
+from oscd.replication.wire import EventFrame, Frames, Goodbye, PeerStatus
+from oscd.replication.writes import Bounds, LargeWrite, Writes
 
 BATCH_EVENTS: Final = 500
 BATCH_BYTES: Final = 1024 * 1024
@@ -29,15 +27,6 @@ MAX_HELD_ORIGINS: Final = 256
 """Origins that one stream may have held before it is condemned itself."""
 
 RECENT_EVENTS: Final = 4096
-_READ_BYTES: Final = 256 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What one event and one write may take, in bytes."""
-
-    max_body_bytes: int
-    max_write_bytes: int
 
 
 class Recent:
@@ -62,64 +51,6 @@ class Recent:
                 self._order.append(digest)
         while len(self._order) > self._most:
             self._digests.discard(self._order.popleft())
-
-
-@dataclass(frozen=True, slots=True)
-class Writes:
-    """Whole writes in memory; see `oscd.replication.take.Batch`."""
-
-    events: Sequence[Candidate]
-    size: int
-    is_large: bool = False
-
-    def candidates(self) -> Iterable[Candidate]:
-        """The events."""
-        return self.events
-
-    def close(self) -> None:
-        """Nothing is to be let go."""
-
-
-class LargeWrite:
-    """One write in a file; see `oscd.replication.take.Batch`.
-
-    Attributes:
-        incarnation: Of its origin.
-    """
-
-    is_large = True
-
-    def __init__(self, directory: Path, bounds: Bounds, incarnation: str) -> None:
-        self.size = 0
-        self.incarnation = incarnation
-        self._bounds = bounds
-        self._file: IO[bytes] = TemporaryFile(dir=directory, prefix=".oscd-incoming-")  # noqa: SIM115 - see `close`
-
-    def add(self, frame: EventFrame) -> None:
-        """Put one more event into it.
-
-        Raises:
-            PeerRefused: It is larger than any write may be.
-            OSError: The disk does not take it.
-        """
-        data = event_frame(frame)
-        self.size += len(data)
-        if self.size > self._bounds.max_write_bytes:
-            raise PeerRefused("it sends a write that is larger than any may be.")
-        self._file.write(data)
-
-    def candidates(self) -> Iterator[Candidate]:
-        """The events, read and checked anew."""
-        self._file.seek(0)
-        frames = Frames(self._bounds.max_body_bytes)
-        while data := self._file.read(_READ_BYTES):
-            for frame in frames.feed(data):
-                assert isinstance(frame, EventFrame)
-                yield sound(frame)
-
-    def close(self) -> None:
-        """Let go of the file, which has no name."""
-        self._file.close()
 
 
 Received = Writes | LargeWrite | PeerStatus | Goodbye
@@ -160,7 +91,10 @@ class Reception:
             if isinstance(frame, EventFrame):
                 yield from self._event(frame)
                 continue
-            if self._last is not None:
+            if isinstance(frame, Goodbye):
+                # It may come anywhere, as a log may fail in the middle; of what it cuts short nothing is kept.
+                self._drop_write()
+            elif self._last is not None:
                 raise PeerRefused("it ends a write before its last event.")
             if (writes := self.pending()) is not None:
                 yield writes

@@ -46,14 +46,18 @@ class Said:
 
     def well(self) -> None:
         """The link is live."""
-        self._say(logging.INFO, _WELL)
+        # Not held back: it comes once for each trouble that was told, and without it that would stand.
+        if self._current != _WELL:
+            self._tell(logging.INFO, _WELL)
 
     def itself(self) -> None:
         """The address is this node's own."""
         self._say(logging.INFO, _ITSELF)
 
     def _say(self, level: int, sentence: str, error: Exception | None = None) -> None:
-        if sentence == self._current or not self._sentences.is_due(sentence):
-            return
+        if sentence != self._current and self._sentences.is_due(sentence):
+            self._tell(level, sentence, error)
+
+    def _tell(self, level: int, sentence: str, error: Exception | None = None) -> None:
         self._current = sentence
         _log.log(level, "%s: %s", self._peer, sentence, exc_info=error)

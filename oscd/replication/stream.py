@@ -21,7 +21,7 @@ from oscd.replication.link import Link
 from oscd.replication.meeting import refuse_stranger
 from oscd.replication.opening import Opening, opening, query_of
 from oscd.replication.pipe import deliver
-from oscd.replication.reception import Bounds, LargeWrite, Received, Recent, Reception, Writes
+from oscd.replication.reception import Received, Recent, Reception
 from oscd.replication.ship import Identity
 from oscd.replication.sight import look
 from oscd.replication.states import Happening, LinkState
@@ -29,6 +29,7 @@ from oscd.replication.take import Held, Sender, Taken, held_in, meet, take
 from oscd.replication.trouble import PeerTrouble
 from oscd.replication.verify import Terms
 from oscd.replication.wire import CONTENT_TYPE, Goodbye, PeerStatus
+from oscd.replication.writes import Bounds, LargeWrite, Writes
 
 PATH: Final = "/cluster/events"
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Final
 
 from oscd.events.log import EventLog, Writing
 from oscd.replication.link import Link
+from oscd.replication.seldom import Seldom
 from oscd.replication.states import LinkState
 
 _log = logging.getLogger("oscd.cluster")
@@ -23,21 +25,35 @@ WARN_SKEW_SECONDS: Final = 1.0
 MAX_AHEAD_SECONDS: Final = 24 * 3600.0
 """A node whose clock is further ahead of a live peer's takes no writes: theirs would lose to its own for a day."""
 
+_AGAIN: Final = "this node takes writes again"
+
 
 class Vigil:
     """What a steward watches over.
+
+    Args:
+        clock: Seconds that only rise.
 
     Attributes:
         held: Why this node takes no writes; None where it does.
     """
 
-    def __init__(self, log: EventLog[sqlite3.Connection], links: Sequence[Link]) -> None:
+    def __init__(
+        self,
+        log: EventLog[sqlite3.Connection],
+        links: Sequence[Link],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.held: str | None = None
         self._log = log
         self._links = links
         # A steward before this one may have held the writes; the log says whether.
         self._knows_held = False
         self._skewed: set[Link] = set()
+        # A peer may tell another time at each connection; the operator's log must not grow by it (invariant 10).
+        self._seldom = Seldom(clock)
+        self._told: str | None = None
 
     async def keep(self) -> None:
         """Hold writes while a clock is far ahead, until a peer's says that it is not; warn of smaller differences.
@@ -49,17 +65,13 @@ class Vigil:
         """
         self._warn()
         if not self._knows_held:
-            self.held = await self._log.read(lambda reading: reading.writes_held())
+            self.held = self._told = await self._log.read(lambda reading: reading.writes_held())
             self._knows_held = True
         reason = ahead_of(self._links)
-        if reason == self.held or (reason is None and not is_shown_right(self._links)):
-            return
-        await self._log.write(partial(_hold, reason=reason), size=0)
-        if reason is not None:
-            _log.error(reason)
-        else:
-            _log.warning("this node takes writes again")
-        self.held = reason
+        if reason != self.held and (reason is not None or is_shown_right(self._links)):
+            await self._log.write(partial(_hold, reason=reason), size=0)
+            self.held = reason
+        self._tell()
 
     def compare(self) -> None:
         """Say loudly of which peers this node differs though it holds the same events."""
@@ -72,6 +84,16 @@ class Vigil:
                     link.peer.name,
                 )
 
+    def _tell(self) -> None:
+        """Say what has become of writes; where that was said just before, once it may be said again."""
+        if self.held == self._told or not self._seldom.is_due(self.held or _AGAIN):
+            return
+        self._told = self.held
+        if self.held is not None:
+            _log.error(self.held)
+        else:
+            _log.warning(_AGAIN)
+
     def _warn(self) -> None:
         for link in self._links:
             skew = link.sight.skew_seconds()
@@ -80,8 +102,10 @@ class Vigil:
             if abs(skew) <= WARN_SKEW_SECONDS / 2:
                 self._skewed.discard(link)
             elif abs(skew) > WARN_SKEW_SECONDS and link not in self._skewed:
-                self._skewed.add(link)
                 direction = "ahead of" if skew > 0 else "behind"
+                if not self._seldom.is_due(f"{link.peer.name} {direction}"):
+                    continue
+                self._skewed.add(link)
                 _log.warning(
                     "the clock of %s is %.1f s %s this node's; the later one wins where both write an entry",
                     link.peer.name,

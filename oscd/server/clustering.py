@@ -53,7 +53,7 @@ def cluster_duty(
     """To fetch what other nodes have, and to know how they do."""
     # Here, as it takes a tenth of a second that a lone node need not wait for.
     from oscd.replication.cluster import Cluster, Mandate
-    from oscd.replication.reception import Bounds
+    from oscd.replication.writes import Bounds
 
     settings = spec.settings
     largest = max(settings.max_import_bytes, settings.max_body_bytes)

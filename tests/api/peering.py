@@ -11,10 +11,11 @@ from typing import Any
 from urllib.parse import urlencode
 
 from oscd.api.edge import Message
-from oscd.replication.reception import Bounds, Recent, Reception, Writes
+from oscd.replication.reception import Recent, Reception
 from oscd.replication.take import Sender, meet, take
 from oscd.replication.verify import Terms
 from oscd.replication.wire import EventFrame, Frame, Frames, Goodbye, PeerStatus
+from oscd.replication.writes import Bounds, Writes
 from tests.api.asgi import PATIENCE, Answer, Header, Site, http_scope
 from tests.support.waiting import eventually
 

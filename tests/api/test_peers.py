@@ -173,6 +173,16 @@ async def test_a_pull_that_cannot_be_understood_is_refused(open_member: Site, qu
         assert assert_problem(pulled.whole(), 422)["errors"]
 
 
+@pytest.mark.parametrize("key", [API_KEY, CLUSTER_KEY])
+@pytest.mark.parametrize("name", ["node", "run"])
+async def test_nobody_is_called_by_a_key(member: Site, name: str, key: bytes) -> None:
+    """Invariant 7: names are logged and noted, so one that repeats any key of this node is refused, unrepeated."""
+    async with pulling(member, PULLER | {"asks": "1", name: f"a-{key.decode()}"}) as pulled:
+        problem = assert_problem(pulled.whole(), 422)
+    assert key.decode() not in json.dumps(problem)
+    assert await member.log.read(lambda reading: dict(reading.runs())) == {}
+
+
 async def test_what_a_pull_says_reaches_the_log(open_member: Site) -> None:
     """Where it stands, what it skips, and that it asks: its run is noted then."""
     await open_member.create("k")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.support.certificates import Authority, Identity
+from tests.support.certificates import Authority, mutual_tls
 from tests.support.cluster import MakeCluster, RunningCluster
 from tests.support.tally import tally
 from tests.support.waiting import wait_until
@@ -16,19 +16,6 @@ MOST_LINES = 2
 """Of one node about one other, in that time: one for each way, if it is just then that they are due."""
 MOST_CPU_SECONDS = 0.6
 """A busy loop takes all of it; an idle node with two links takes a tenth of this."""
-
-
-def mutual_tls(authority: Authority, server: Identity, client: Identity) -> dict[str, str]:
-    """Settings of a node that serves HTTPS to whom this authority knows, and trusts nobody else."""
-    return {
-        "OSC_HTTPS_ENABLED": "true",
-        "OSC_SSL_CERTFILE": str(server.certificate),
-        "OSC_SSL_KEYFILE": str(server.keyfile),
-        "OSC_SSL_CA_CERTS": str(authority.bundle),
-        "OSC_CLUSTER_CA_CERTS": str(authority.bundle),
-        "OSC_CLUSTER_CERTFILE": str(client.certificate),
-        "OSC_CLUSTER_KEYFILE": str(client.keyfile),
-    }
 
 
 def test_nodes_meet_over_mutual_tls(make_cluster: MakeCluster, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from oscd.doctor import peers
 from oscd.events.cipher import SALT_BYTES
 from oscd.times import microseconds_now
 from tests.doctor.conftest import CLUSTER_KEY, Doctor
-from tests.support.certificates import Authority
+from tests.support.certificates import Authority, mutual_tls
 from tests.support.cluster import MakeCluster, RunningCluster
 
 YEAR = datetime.now(UTC) + timedelta(days=365)
@@ -27,14 +27,7 @@ def cluster(make_module_cluster: MakeCluster, authority: Authority) -> RunningCl
     settings = {
         "OSC_CLUSTER_KEY": CLUSTER_KEY,
         "OSC_MAX_CONNECTIONS": "1000",  # of one worker, as much as any machine allows
-        "OSC_HTTPS_ENABLED": "true",
-        "OSC_SSL_CERTFILE": str(server.certificate),
-        "OSC_SSL_KEYFILE": str(server.keyfile),
-        "OSC_SSL_CA_CERTS": str(authority.bundle),
-        "OSC_CLUSTER_CA_CERTS": str(authority.bundle),
-        "OSC_CLUSTER_CERTFILE": str(client.certificate),
-        "OSC_CLUSTER_KEYFILE": str(client.keyfile),
-    }
+    } | mutual_tls(authority, server, client)
     cluster = make_module_cluster(3, settings=settings, tls=authority.trusting(client))
     cluster.start()
     cluster.await_ready()

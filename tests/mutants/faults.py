@@ -185,8 +185,8 @@ FAULTS: Final = (
     Fault(
         "never try again what was held",
         "oscd/replication/cluster.py",
-        "                if link.state is LinkState.LIVE and link.sight.held:\n",
-        "                if link.state is LinkState.REFUSED and link.sight.held:\n",
+        "                if link.state is LinkState.LIVE and link.again.is_due(link.sight.held):\n",
+        "                if link.state is LinkState.REFUSED and link.again.is_due(link.sight.held):\n",
         ("tests/cluster/test_hostile_peers.py::test_what_was_held_is_taken_once_it_is_sound",),
     ),
     Fault(

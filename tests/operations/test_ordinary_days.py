@@ -27,11 +27,11 @@ def test_a_backup_restores_what_it_was_taken_of(lone: Machines) -> None:
     assert (node.data / "broken/configurations.db").exists()
 
 
-def test_entries_and_nodes_as_they_were(cluster: Machines) -> None:
-    """A version comes back, many entries come back from an export of then, and a node of then verifies."""
+def test_entries_nodes_and_a_cluster_as_they_were(cluster: Machines) -> None:
+    """A version comes back, many entries from an export of then, a node and the whole cluster from a snapshot."""
     for value in (100, 0):
         cluster.put("node1", "app/limit", value)
-    version, entries, whole = section("Point in time")
+    version, entries, whole, everywhere = section("Point in time")
     cluster.type(version)
     assert cluster.value_of("node1", "app/limit") == 100
     cluster.put("node1", "app/other", "right")
@@ -43,6 +43,11 @@ def test_entries_and_nodes_as_they_were(cluster: Machines) -> None:
     assert cluster.value_of("node1", "app/other") == "right", "an import deleted something"
     cluster.type(whole)
     assert (cluster["node1"].root / "srv/then/configurations.db").exists()
+    cluster.put("node2", "app/limit", "later")
+    cluster.type(everywhere)
+    for number, name in enumerate(CLUSTER):
+        assert cluster.value_of(name, "app/limit") == 100
+        cluster.put(name, "app/after", number)
 
 
 def test_an_upgrade_of_one_node(cluster: Machines) -> None:

@@ -31,3 +31,20 @@ def test_what_is_shown_is_compared() -> None:
     assert not is_shown("a b d\nend\n", shown)
     assert not is_shown("a b c\n", shown)
     assert not is_shown("a b c\nend\nmore\n", shown)
+
+
+def test_what_the_page_quotes_is_what_oscd_says() -> None:
+    """Each sentence in the tables of what a node says is in its code, apart from what `…` stands for."""
+    code = "\n".join(path.read_text() for path in (PAGE.parents[1] / "oscd").rglob("*.py"))
+    said = re.sub(r'"\s*\n\s*f?"', "", code)  # sentences that go on in the next line
+    tables = re.findall(r"^\| It says \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", PAGE.read_text(), re.MULTILINE)
+    quoted = [
+        quote
+        for table in tables
+        for row in table.splitlines()
+        for quote in re.findall(r"`(.*?)`", row.split("|")[1])
+    ]
+    assert len(quoted) > 10
+    for quote in quoted:
+        for words in filter(None, map(str.strip, quote.split("…"))):
+            assert words in said, words

@@ -17,11 +17,12 @@ from oscd.events.sqlite import schema
 from oscd.events.sqlite.reading import SqliteReading
 from oscd.events.sqlite.transaction import SqliteWriting
 from oscd.projections.sqlite import SqliteProjections
-from oscd.replication.reception import Bounds, Recent, Reception, Writes
+from oscd.replication.reception import Recent, Reception
 from oscd.replication.ship import Identity, Pull, begin, page
 from oscd.replication.take import Sender, Taken, meet, take
 from oscd.replication.verify import Candidate, Terms
 from oscd.replication.wire import EventFrame
+from oscd.replication.writes import Bounds, Writes
 
 NOW = 1_700_000_000_000_000
 BOUNDS = Bounds(max_body_bytes=64 * 1024, max_write_bytes=8 * 1024 * 1024)

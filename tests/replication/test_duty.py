@@ -18,11 +18,11 @@ from oscd.events.standing import Own, Standing
 from oscd.replication import continuation
 from oscd.replication.cluster import Cluster, Mandate
 from oscd.replication.peers import Peer
-from oscd.replication.reception import Bounds
 from oscd.replication.report import ClusterReport, read_report
 from oscd.replication.ship import Identity
 from oscd.replication.verify import MAX_AHEAD
 from oscd.replication.wire import CONTENT_TYPE, PeerStatus, event_frame, status_frame
+from oscd.replication.writes import Bounds
 from oscd.times import microseconds_now
 from tests.replication.peer_log import SALT, SALT_DIGEST, log_at, shipper, write
 from tests.replication.scripted import ANY_TLS, KEY, Script, Visit, scripted_peer

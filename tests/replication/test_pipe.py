@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from oscd.replication import pipe
+from oscd.replication.errors import PeerRefused
 from oscd.replication.pipe import INBOX_BYTES, deliver
 from oscd.replication.puller import FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS, REFUSED_PAUSE_SECONDS, _pause
-from oscd.replication.reception import Received, Recent, Reception
+from oscd.replication.reception import LARGE_EVENTS, Received, Recent, Reception
 from oscd.replication.states import LinkState
 from oscd.replication.trouble import PeerTrouble
 from oscd.replication.wire import Goodbye, goodbye_frame
-from tests.replication.shipping import BOUNDS
+from oscd.replication.writes import LargeWrite, Writes
+from tests.replication.shipping import BOUNDS, log_of
 from tests.support.waiting import eventually
 
 
@@ -49,6 +51,24 @@ async def test_what_came_before_the_end_is_handed_over_first(tmp_path: Path) -> 
     with pytest.raises(PeerTrouble, match="it ended the stream"):
         await deliver(Parts(parts), reception(tmp_path), handle)
     assert got == [Goodbye(f"reason {number}") for number in range(50)]
+
+
+@pytest.mark.parametrize("count", [1, LARGE_EVENTS + 2], ids=["on the loop", "in a thread"])
+async def test_what_came_before_what_is_refused_is_handed_over_first(tmp_path: Path, count: int) -> None:
+    """Also of the bytes that were read with it; nothing large of them is left open by whoever was to have it."""
+    source = log_of("node-b")
+    source.write("a")
+    source.write(*(f"k{number}" for number in range(count)))
+    source.write("b")
+    got: list[str] = []
+
+    async def handle(item: Received) -> None:
+        assert isinstance(item, Writes | LargeWrite)
+        got.extend(candidate.event.key for candidate in item.candidates())
+
+    with pytest.raises(PeerRefused, match="no frame of events"):
+        await deliver(Parts([source.shipped() + b"garbage"]), reception(tmp_path), handle)
+    assert got == ["a", *(f"k{number}" for number in range(count)), "b"]
 
 
 async def test_no_more_is_read_ahead_than_there_is_room_for(tmp_path: Path) -> None:

@@ -22,12 +22,13 @@ from oscd.replication import pipe, puller, reception, ship
 from oscd.replication.calls import Calls
 from oscd.replication.link import Link
 from oscd.replication.puller import keep_up
-from oscd.replication.reception import LARGE_EVENTS, Bounds
+from oscd.replication.reception import LARGE_EVENTS
 from oscd.replication.ship import Identity
 from oscd.replication.states import LinkState
 from oscd.replication.stream import Home
 from oscd.replication.verify import MAX_AHEAD
 from oscd.replication.wire import CONTENT_TYPE, EventFrame, event_frame, goodbye_frame, status_frame
+from oscd.replication.writes import Bounds
 from oscd.times import microseconds_now
 from tests.replication.peer_log import SALT_DIGEST, Shipper, keys_of, log_at, pull_of, shipper, write
 from tests.replication.scripted import ANY_TLS, KEY, ScriptedPeer, Visit, scripted_peer

@@ -12,16 +12,14 @@ from oscd.replication.reception import (
     BATCH_EVENTS,
     LARGE_EVENTS,
     MAX_HELD_ORIGINS,
-    Bounds,
-    LargeWrite,
     Received,
     Recent,
     Reception,
-    Writes,
 )
 from oscd.replication.ship import status_of
 from oscd.replication.take import Held
 from oscd.replication.wire import EventFrame, Frames, Goodbye, event_frame, goodbye_frame, status_frame
+from oscd.replication.writes import Bounds, LargeWrite, Writes
 from tests.replication.shipping import BOUNDS, Log, draft, frame_of, invented, log_of
 
 
@@ -198,6 +196,18 @@ def test_a_stream_with_too_many_held_origins_is_condemned(reception: Reception) 
         reception.hold(Held(Origin("x", f"{number:016x}"), 1, "held"))
     with pytest.raises(PeerRefused, match="more origins"):
         reception.hold(Held(Origin("x", "f" * 16), 1, "held"))
+
+
+@pytest.mark.parametrize("count", [2, LARGE_EVENTS + 2])
+def test_a_goodbye_within_a_write_is_heard(source: Log, reception: Reception, count: int) -> None:
+    """A log may fail anywhere; the reason is not hidden by the write it cuts short, of which nothing is kept."""
+    source.write("before")
+    source.write(*(f"k{number}" for number in range(count)))
+    *most, _ = frames_of(source.shipped())
+    before, goodbye = reception.feed(b"".join(most) + goodbye_frame("its log is damaged"))
+    assert keys(before) == ["before"]
+    assert goodbye == Goodbye("its log is damaged")
+    assert reception.pending() is None
 
 
 def test_a_stream_that_ends_within_a_write_leaves_nothing(source: Log, tmp_path: Path) -> None:

@@ -35,6 +35,20 @@ def test_a_trouble_is_told_when_it_is_new(caplog: pytest.LogCaptureFixture) -> N
     assert len(caplog.messages) == 3
 
 
+def test_that_all_is_well_again_follows_each_trouble_that_was_told(caplog: pytest.LogCaptureFixture) -> None:
+    """However soon after the last time: else the log of a link that is in step would end with a trouble."""
+    caplog.set_level(logging.INFO, "oscd.cluster")
+    said = Said("node-b:9000", Clock())
+    said.well()
+    said.trouble("it ended the stream")
+    said.well()
+    for _ in range(3):
+        said.trouble("it ended the stream")
+        said.well()
+    well = "node-b:9000: is in step"
+    assert caplog.messages == [well, "node-b:9000: it ended the stream", well]
+
+
 def test_a_fault_of_ours_is_told_with_where_it_happened(caplog: pytest.LogCaptureFixture) -> None:
     """Invariant 10: once, although the link meets it at each try."""
     said = Said("node-b:9000", Clock())

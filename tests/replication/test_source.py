@@ -18,11 +18,13 @@ from oscd.events.log import Reading
 from oscd.events.position import Position
 from oscd.events.salt import salt_digest
 from oscd.feed.board import Board
-from oscd.replication import source as source_module
-from oscd.replication.reception import Bounds, Recent, Reception, Writes
+from oscd.replication import peer_stream
+from oscd.replication.peer_stream import PeerStream, Tuning
+from oscd.replication.reception import Recent, Reception
 from oscd.replication.ship import PAGE_EVENTS, Pull, page
-from oscd.replication.source import ITSELF, KEY_REPLACED, SHUTDOWN, PeerStream, Source, Tuning
+from oscd.replication.source import ITSELF, KEY_REPLACED, MOST_STREAMS, SHUTDOWN, Source
 from oscd.replication.wire import EventFrame, Frame, Frames, Goodbye, PeerStatus
+from oscd.replication.writes import Bounds, Writes
 from tests.api.asgi import PATIENCE, SALT, Site, opened_site
 from tests.replication.peer_log import write
 from tests.support.waiting import eventually
@@ -104,7 +106,9 @@ class Pulled:
 
 
 @asynccontextmanager
-async def serving(directory: Path, tuning: Tuning | None = None) -> AsyncIterator[Served]:
+async def serving(
+    directory: Path, tuning: Tuning | None = None, *, most_streams: int = MOST_STREAMS
+) -> AsyncIterator[Served]:
     """A source that says by itself how it stands only once an hour, so that whatever comes was called for."""
     async with opened_site(directory) as site:
         ears = Board(directory / "ears", 1, 0)
@@ -117,6 +121,7 @@ async def serving(directory: Path, tuning: Tuning | None = None) -> AsyncIterato
             run="run-of-a",
             salt=lambda: SALT,
             tuning=tuning or Tuning(HOUR, 0, 0, status_seconds=0),
+            most_streams=most_streams,
         )
         served = Served(site, source, ears)
         try:
@@ -323,7 +328,7 @@ async def test_one_page_is_held_for_a_peer_that_takes_nothing(
         pages.append(len(pages))
         return page(reading, *rest)
 
-    monkeypatch.setattr(source_module, "page", noted)
+    monkeypatch.setattr(peer_stream, "page", noted)
     stream = await served.source.open(PULL, CREDENTIAL)
     parts = stream.parts()
     await anext(parts)
@@ -412,7 +417,7 @@ async def test_another_cluster_key_ends_what_the_one_before_had_opened(served: S
 
 async def test_there_are_so_many_streams_and_no_more(tmp_path: Path) -> None:
     """Over it 503; one that ends gives its place back."""
-    async with serving(tmp_path, Tuning(HOUR, 0, 0, most_streams=2)) as served:
+    async with serving(tmp_path, most_streams=2) as served:
         first, second = served.pull(), served.pull()
         for pulled in (first, second):
             await pulled.until_at_head()
@@ -437,6 +442,6 @@ async def test_a_log_that_cannot_be_read_ends_the_stream_with_the_reason(
     def failing(*_: object) -> Any:  # noqa: ANN401 - as `page`
         raise trouble
 
-    monkeypatch.setattr(source_module, "page", failing)
+    monkeypatch.setattr(peer_stream, "page", failing)
     await served.site.create("k")
     assert told in await pulled.ended()

@@ -23,6 +23,7 @@ from oscd.replication.peers import Peer
 from oscd.replication.readiness import ASKING, PATIENCE_SECONDS, Readiness
 from oscd.replication.report import read_report
 from oscd.replication.reporting import Reporting
+from oscd.replication.seldom import QUIET_SECONDS
 from oscd.replication.sight import Look, PeerClock, look
 from oscd.replication.states import LinkState
 from oscd.replication.take import Held
@@ -279,6 +280,27 @@ async def test_a_clock_that_is_right_for_one_peer_and_not_for_another_holds_writ
         await Vigil(log, [level, behind]).keep()
         with pytest.raises(Unavailable, match="ahead of that of b"):
             await write(log, "one")
+
+
+async def test_a_peer_whose_clock_jumps_does_not_fill_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Invariant 10: each sentence at most once a minute; the last of them is true in the end."""
+    clock, link = Clock(), link_to("b")
+    async with log_at(tmp_path / "a.db", "node-a") as log:
+        vigil = Vigil(log, [link], clock=clock)
+        for _ in range(20):
+            for seconds in (-MAX_AHEAD_SECONDS - 1, 0.0, -MAX_AHEAD_SECONDS - 1):
+                skewed(link, seconds)
+                await vigil.keep()
+        with pytest.raises(Unavailable):
+            await write(log, "one")
+        levels = [record.levelname for record in caplog.records]
+        assert levels == ["WARNING", "ERROR", "WARNING"]
+        assert caplog.messages[-1] == "this node takes writes again"
+        clock.now += QUIET_SECONDS
+        await vigil.keep()
+        assert vigil.held in caplog.messages[3:]
 
 
 async def test_clocks_that_differ_are_told_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

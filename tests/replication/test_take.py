@@ -14,10 +14,11 @@ from oscd.events.standing import Standing
 from oscd.projections.sqlite import entry, totals
 from oscd.projections.verify import verify_projections
 from oscd.replication.errors import OriginHeld, PeerRefused
-from oscd.replication.reception import LARGE_EVENTS, LargeWrite, Recent, Reception
+from oscd.replication.reception import LARGE_EVENTS, Recent, Reception
 from oscd.replication.take import Held, Sender, Taken, held_in, meet, take
 from oscd.replication.verify import Terms
 from oscd.replication.wire import EventFrame, Frames
+from oscd.replication.writes import LargeWrite
 from tests.replication.shipping import BOUNDS, NOW, Log, batch, draft, invented, log_of
 
 B, C = Origin("node-b", "00112233445566bb"), Origin("node-c", "00112233445566cc")

@@ -15,10 +15,11 @@ from oscd.replication import ship, take
 from oscd.replication.again import Again
 from oscd.replication.compare import lag
 from oscd.replication.errors import OriginHeld, PeerRefused
-from oscd.replication.reception import Bounds, LargeWrite, Recent, Reception, Writes
+from oscd.replication.reception import Recent, Reception
 from oscd.replication.take import Sender
 from oscd.replication.verify import Terms
 from oscd.replication.wire import Goodbye, PeerStatus, status_frame
+from oscd.replication.writes import Bounds, LargeWrite, Writes
 from tests.simulator.log import MemoryFileLog
 from tests.simulator.network import Connection, Network, Serve
 from tests.simulator.world import MILLISECOND, SECOND, World

@@ -154,6 +154,19 @@ class Authority:
         return identity
 
 
+def mutual_tls(authority: Authority, server: Identity, client: Identity) -> dict[str, str]:
+    """Settings of a node that serves HTTPS to whom this authority knows, and trusts nobody else."""
+    return {
+        "OSC_HTTPS_ENABLED": "true",
+        "OSC_SSL_CERTFILE": str(server.certificate),
+        "OSC_SSL_KEYFILE": str(server.keyfile),
+        "OSC_SSL_CA_CERTS": str(authority.bundle),
+        "OSC_CLUSTER_CA_CERTS": str(authority.bundle),
+        "OSC_CLUSTER_CERTFILE": str(client.certificate),
+        "OSC_CLUSTER_KEYFILE": str(client.keyfile),
+    }
+
+
 def _usage(*usages: str) -> x509.KeyUsage:
     """What a key may be used for; contexts of Python 3.13 insist that certificates say so (RFC 5280 §4.2.1.3)."""
     none = {
