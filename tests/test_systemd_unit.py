@@ -53,7 +53,8 @@ def test_it_speaks_the_protocol_the_node_speaks() -> None:
     options = service()
     assert options["Type"] == ["notify"]
     assert options["NotifyAccess"] == ["main"]
-    assert options["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
+    # The second is for the node's word that it reloads, which systemd has to hear before the job is over.
+    assert options["ExecReload"] == ["/bin/kill -HUP $MAINPID", "/bin/sleep 0.2"]
     assert options["KillMode"] == ["mixed"]
     assert options["Restart"] == ["on-failure"]
 

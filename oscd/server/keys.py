@@ -1,7 +1,8 @@
 """Owns the keys in force in one worker: what the edge takes, what nodes show each other, and their renewal (SIGHUP).
 
-A renewal takes all that was read or nothing: no door opens, and none closes, by a file that was half written. Must
-not renew anything else; what was decided at the start of the node stays until the next one.
+A renewal takes all that was read or nothing: no door opens, and none closes, by a file that was half written, not
+even where a worker takes a dead one's place meanwhile. Must not renew anything else; what was decided at the start of
+the node stays until the next one.
 """
 
 from __future__ import annotations
@@ -9,17 +10,23 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
 
 from oscd.api.guard import Guard
 from oscd.errors import StartRefused
 from oscd.replication.source import Source
 from oscd.server.binding import is_loopback
+from oscd.server.in_force import InForce
 from oscd.server.settings import Settings, renew_keys
 from oscd.server.spec import WorkerSpec
 from oscd.streams.registry import Registry
 from oscd.streams.ticket import credential
 
 _log = logging.getLogger("oscd.worker")
+
+_API_KEYS: Final = "api keys"
+_CLUSTER_KEYS: Final = "cluster keys"
 
 
 class Keys:
@@ -38,8 +45,11 @@ class Keys:
         self._registry = registry
         self._source = source
         self.guard = guard_of(spec.settings)
-        # A worker that replaces another starts after keys may have been rotated.
-        self._renew()
+        self._in_force: InForce = spec.in_force[index]
+        # A worker that replaces another starts after keys may have been rotated: those of the start would let in
+        # again who was shut out.
+        if self._renew() is None:
+            self._as_before()
 
     @property
     def settings(self) -> Settings:
@@ -73,7 +83,24 @@ class Keys:
         self._registry.revoke({credential(api_key) for api_key in self.guard.api_keys})
         if self._source is not None:
             self._source.revoke({credential(cluster_key) for cluster_key in self.guard.cluster_keys})
+        self._in_force.keep(
+            {
+                _API_KEYS: b"\n".join(self._settings.api_keys),
+                _CLUSTER_KEYS: b"\n".join(self._settings.cluster_keys),
+            }
+        )
         return renewed.warnings
+
+    def _as_before(self) -> None:
+        """Go by the keys that were in force in this place; where there was nobody, by those of the start."""
+        kept = self._in_force.kept()
+        if _API_KEYS not in kept:
+            return
+        api_keys, cluster_keys = (
+            tuple(filter(None, kept[name].split(b"\n"))) for name in (_API_KEYS, _CLUSTER_KEYS)
+        )
+        self._settings = replace(self._settings, api_keys=api_keys, cluster_keys=cluster_keys)
+        self.guard = guard_of(self._settings)
 
 
 def guard_of(settings: Settings) -> Guard:

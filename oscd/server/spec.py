@@ -7,6 +7,7 @@ from pathlib import Path
 
 from oscd.events.sqlite.file import LogFile
 from oscd.feed.bell import Bells
+from oscd.server.in_force import InForce
 from oscd.server.settings import Settings
 
 
@@ -21,6 +22,7 @@ class WorkerSpec:
         salt: None in a new cluster, until the steward has kept it.
         runtime: The directory of this run (`runtime.py`).
         bells: One for each worker.
+        in_force: By worker, what it leaves to the next one in its place.
     """
 
     settings: Settings
@@ -31,6 +33,7 @@ class WorkerSpec:
     salt: bytes | None
     runtime: Path
     bells: Bells
+    in_force: tuple[InForce, ...]
 
     def __repr__(self) -> str:
         """Names the node only: the salt and the settings' secrets have no place in a traceback."""

@@ -26,6 +26,7 @@ from oscd.events.sqlite.prepare import PreparedLog, keep_open, note_salt, prepar
 from oscd.feed.bell import Bells
 from oscd.projections.sqlite import SqliteProjections
 from oscd.server.binding import bind_listeners
+from oscd.server.in_force import InForce
 from oscd.server.logs import configure_logging, get_logger
 from oscd.server.notify import ServiceManager, taken_from
 from oscd.server.process import harden_process
@@ -98,9 +99,11 @@ def _serve(
         salt = _salt(settings, prepared)
         if salt is not None and (loose := salt_warning(settings.salt_file_path)) is not None:
             logger.warning(loose)
-        runtime, bells = _shared(settings.workers)
+        runtime, bells, in_force = _shared(settings.workers)
         held.callback(runtime.close)
         held.callback(bells.close)
+        for memory in in_force:
+            held.callback(memory.close)
         kept = keep_open(prepared.file)
         held.callback(kept.close)
         _note(claim, kept.file)
@@ -113,6 +116,7 @@ def _serve(
             salt,
             runtime.path,
             bells,
+            in_force,
         )
         status = run_supervisor(
             worker_main,
@@ -144,11 +148,12 @@ def _tls_warnings(settings: Settings) -> Iterator[str]:
             yield warning
 
 
-def _shared(workers: int) -> tuple[RuntimeDirectory, Bells]:
-    """What the workers share besides the log."""
+def _shared(workers: int) -> tuple[RuntimeDirectory, Bells, tuple[InForce, ...]]:
+    """What the workers share besides the log, and what each leaves to its successor."""
     try:
         bells = Bells.make(workers)
-        return RuntimeDirectory(), bells
+        in_force = tuple(InForce() for _ in range(workers))
+        return RuntimeDirectory(), bells, in_force
     except OSError as error:
         raise StartRefused(f"what {workers} workers share cannot be made: {error.strerror}") from error
 

@@ -6,7 +6,6 @@ One of the two bootstraps that see every folder (the other is `cli/`). Must not 
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -33,10 +32,9 @@ from oscd.metrics.counters import Counters, install
 from oscd.metrics.exposition import Exposition, Sources
 from oscd.node import Node
 from oscd.projections.sqlite import SqliteProjections
-from oscd.replication.members import Members
-from oscd.replication.peers import peers_of
 from oscd.replication.source import Source
 from oscd.server.certificates import Certificates
+from oscd.server.clustering import cluster_duty, membership_of
 from oscd.server.connection import Limits as ConnectionLimits
 from oscd.server.control import WorkerControl
 from oscd.server.health import NodeHealth
@@ -51,12 +49,6 @@ from oscd.streams.registry import Registry
 from oscd.streams.subscription import Feed
 from oscd.streams.ticket import Tickets
 from oscd.times import microseconds_now
-
-REPORT = "cluster.json"
-"""In the directory of the run: what the steward knows of the peers."""
-
-CLUSTER_RETRY_SECONDS = 1.0
-"""After which the links are built anew where that has failed as a whole."""
 
 
 async def serve_node(
@@ -81,10 +73,10 @@ async def serve_node(
     board = Board(spec.runtime / "subscriptions", settings.workers, index)
     feed = Feed(log, tail, settings.sse_keepalive_interval, counters.opened, spec.node_id)
     registry = _registry_of(spec, index, feed, counters, board)
-    membership = _membership_of(spec, log, bell, salt)
+    membership = membership_of(spec, log, bell, salt)
     keys = Keys(spec, index, registry, membership.source)
     # The files may have changed since the start of the node.
-    certificates = Certificates(keys.settings, index)
+    certificates = Certificates(keys.settings, index, spec.in_force[index])
     control.on_hangup = partial(_reload, keys, certificates)
     health = _health_of(spec, index, log, certificates)
     control.on_beat = health.beat
@@ -107,7 +99,7 @@ async def serve_node(
     )
     duties = [Duty("checkpoint", CHECKPOINT_SECONDS, log.checkpoint)]
     if settings.cluster_enabled:
-        duties.append(_cluster_duty(spec, log, salt, keys, certificates, synced, counters))
+        duties.append(cluster_duty(spec, log, salt, keys, certificates, synced, counters))
     steward = Steward(sidecar(settings.database_path, "steward-lock"), duties)
     bell.open()
     log.start()
@@ -169,15 +161,6 @@ def _health_of(spec: WorkerSpec, index: int, log: SqliteLog, certificates: Certi
     )
 
 
-def _membership_of(spec: WorkerSpec, log: SqliteLog, bell: Bell, salt: LateSalt) -> Membership:
-    settings = spec.settings
-    if not settings.cluster_enabled:
-        return Membership(spec.node_id, salt, spec.run)
-    source = Source(log, bell, node_id=spec.node_id, run=spec.run, salt=salt)
-    members = Members(settings.cluster_nodes, spec.runtime / REPORT)
-    return Membership(spec.node_id, salt, spec.run, members, source)
-
-
 def _end_streams(registry: Registry, source: Source | None) -> None:
     registry.end_all()
     if source is not None:
@@ -201,55 +184,6 @@ def _exposition_of(
         health=health.look,
     )
     return Exposition(counters, sources, spec.runtime)
-
-
-def _cluster_duty(
-    spec: WorkerSpec,
-    log: SqliteLog,
-    salt: SaltSource,
-    keys: Keys,
-    certificates: Certificates,
-    synced: Synced,
-    counters: Counters,
-) -> Duty:
-    # Here, as it takes a tenth of a second that a lone node need not wait for.
-    from oscd.replication.cluster import Cluster, Mandate
-    from oscd.replication.writes import Bounds
-
-    settings = spec.settings
-    largest = max(settings.max_import_bytes, settings.max_body_bytes)
-    mandate = Mandate(
-        node_id=spec.node_id,
-        run=spec.run,
-        peers=peers_of(settings.cluster_nodes, tls=settings.https_enabled),
-        key=lambda: keys.cluster_key,
-        secrets=lambda: keys.guard.secrets,
-        tls=certificates.peers,
-        salt=salt,
-        salt_path=settings.salt_file_path,
-        # A value is a third larger when it is sealed; the largest write is an import.
-        bounds=Bounds(largest * 4 // 3 + 8192, largest * 4),
-        directory=settings.database_path.parent,
-        sync_seconds=settings.cluster_sync_interval,
-        report=spec.runtime / REPORT,
-        tally=_Tally(synced, counters),
-    )
-    return Duty("cluster", CLUSTER_RETRY_SECONDS, Cluster(mandate, log, microseconds_now).run)
-
-
-@dataclass(frozen=True, slots=True)
-class _Tally:
-    """What is counted of the events that came from peers."""
-
-    synced: Synced
-    counters: Counters
-
-    def ingested(self, events: int) -> None:
-        self.counters.ingested(events)
-
-    def caught_up(self, events: int, seconds: float) -> None:
-        self.synced.note(events)
-        self.counters.caught_up(seconds)
 
 
 def _registry_of(spec: WorkerSpec, index: int, feed: Feed, counters: Counters, board: Board) -> Registry:

@@ -69,6 +69,38 @@ def test_a_node_knows_who_asked_nginx(stack: Stack) -> None:
     assert orjson.loads(wait_until(line, what="the line of the request"))["client"] == "127.0.0.77"
 
 
+def test_what_only_nodes_and_prometheus_ask_is_not_to_be_had(
+    stack: Stack, caller: Caller, trial: Path
+) -> None:
+    """Not under another spelling, and not with the key that nodes have; the nodes themselves answer."""
+    cluster_key = {"X-API-Key": (trial / "cluster-key").read_text().strip()}
+    for path in ("/metrics", "/cluster/salt", "/cluster/events"):
+        with caller.client() as client, caller.client("node-1") as node:
+            for spelling in (path, f"{path}?after=", path.replace("t", "%74"), f"/x/%2e%2e{path}"):
+                asked = client.get(f"{stack.url('nginx')}{spelling}", headers=cluster_key)
+                assert asked.status_code == 404, asked.url
+            # No such path, and a node wants an API key before it says so.
+            asked = client.get(f"{stack.url('nginx')}/{path}", headers=cluster_key)
+            assert asked.status_code == 403, asked.url
+            with node.stream("GET", path, headers=cluster_key) as answer:
+                assert answer.status_code != 404
+
+
+def test_large_bodies_go_to_an_import_alone(caller: Caller) -> None:
+    """A node judges what is imported, and who imports, before it has all of it; other bodies end at 1 MiB."""
+    password = {"X-Backup-Password": "a-password-of-a-backup"}
+    large = {"backup_data": "A" * (3 << 20), "overwrite": False}
+    with caller.client() as client:
+        judged = client.post("/import", json=large, headers=password)
+        assert (judged.status_code, judged.headers["Content-Type"]) == (400, "application/problem+json")
+        refused = client.post("/import", json=large, headers=password | {"X-API-Key": "another"})
+        assert refused.status_code == 403
+        value = {"key": "large", "environment": "bodies", "value": "A" * 1_000_000}
+        assert client.post("/configs", json=value).status_code == 201
+        value["value"] = "A" * (2 << 20)
+        assert client.post("/configs", json=value).status_code == 413
+
+
 def test_nodes_and_nginx_are_known_by_the_authority_alone(stack: Stack) -> None:
     """A client that does not trust it gets no connection to any of them."""
     for service in (*NODES, "nginx"):
@@ -117,6 +149,10 @@ def test_prometheus_has_every_node_and_every_rule(stack: Stack) -> None:
 
     assert loaded().keys() == shipped
     wait_until(lambda: set(loaded().values()) == {"ok"}, PATIENCE, what="rules that were evaluated")
+    # Those, too, that would fire after a while; a link that is just being made is one for seconds.
+    wait_until(lambda: not stack.ask_prometheus("query", query="ALERTS")["result"], what="no alert to be near")
+    links = stack.ask_prometheus("query", query="osc_replication_link_up == 1")["result"]
+    assert len(links) == len(NODES) * (len(NODES) - 1), "no node has a link to itself"
 
 
 def test_every_metric_of_a_panel_or_rule_is_shown_by_a_node(stack: Stack, caller: Caller) -> None:

@@ -76,6 +76,9 @@ CASES = [
     Case("OscdFork", *gauge("osc_replication_quarantined", "", "0 1x5", "0x6"), minutes=1),
     Case("OscdStatesDiverged", *gauge("osc_replication_diverged", "", "0 1x5", "0 1 0x5"), minutes=4),
     Case("OscdConflicts", *gauge("osc_replication_conflicts_total", "", "7+1x30", "7 8x30"), minutes=20),
+    # A node that was added, and one that was made anew.
+    Case("OscdConflicts", *gauge("osc_replication_conflicts_total", "", "0x16 90x9", "_x16 0 90x9"), minutes=20),
+    Case("OscdConflicts", *gauge("osc_replication_conflicts_total", "", "80x16 100x9", "90x16 0 90x9"), minutes=20),
     Case("OscdClockSkew", *gauge("osc_replication_skew_seconds", 'peer="node-2:9000"', "-2.5x10", "-1.5x10")),
 ]  # fmt: skip
 

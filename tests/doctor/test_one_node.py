@@ -111,7 +111,9 @@ def test_a_sound_node_that_serves(doctor: Doctor, serving: RunningNode, authorit
     """Beside a node that serves over HTTPS every line is ok, and nothing was written."""
     with serving.client(api_key=API_KEY, tls=authority.trusting()) as client:
         assert client.post("/configs", json={"key": "k", "environment": "e", "value": 1}).status_code == 201
-    examined = doctor(serving.directory, serving.settings)
+        before = {*serving.directory.iterdir()}, client.get("/events").json()
+        examined = doctor(serving.directory, serving.settings)
+        assert ({*serving.directory.iterdir()}, client.get("/events").json()) == before
     assert examined.bad() == {}
     assert examined.words("node").startswith("one runs on this log and is ready")
     assert examined.levels("served certificate") == ["ok"]

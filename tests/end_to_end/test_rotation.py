@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import signal
 import ssl
@@ -108,9 +109,22 @@ def accepted(node: RunningNode, api_key: str) -> set[int]:
     return statuses
 
 
+def replace_workers(node: RunningNode) -> None:
+    """Kill every worker, and wait until others serve."""
+    before = node.worker_pids()
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+
+    def are_replaced() -> bool:
+        now = node.worker_pids()
+        return len(now) == len(before) and not {*now} & {*before}
+
+    wait_until(are_replaced, what="workers in the place of those that were killed")
+
+
 def test_an_api_key_is_rotated_under_load(start_node: StartNode, tmp_path: Path, manager: Manager) -> None:
     """Add the new key, SIGHUP, move the callers, remove the old key, SIGHUP: no request with either fails; and once a
-    reload has ended, every worker goes by it.
+    reload has ended, every worker goes by it, also one that takes a dead one's place while the file is empty.
     """
     keys = tmp_path / "keys"
     keys.write_text(f"{OLD_KEY}\n")
@@ -135,6 +149,10 @@ def test_an_api_key_is_rotated_under_load(start_node: StartNode, tmp_path: Path,
         assert accepted(node, OLD_KEY) == {403}
         new.await_more()
     assert (old.failures, new.failures) == ([], [])
+    keys.write_text("")
+    replace_workers(node)
+    assert accepted(node, OLD_KEY) == {403}, "those of the start are back"
+    assert accepted(node, NEW_KEY) == {200}
 
 
 class Files:
@@ -195,8 +213,9 @@ def test_a_certificate_is_renewed_under_load(start_node: StartNode, tmp_path: Pa
 def test_files_that_will_not_do_are_not_taken(
     start_node: StartNode, tmp_path: Path, manager: Manager
 ) -> None:
-    """A broken certificate, another's key, a missing one and a bundle without a certificate leave what was before in
-    force, and are one line each that names setting and file; the right files are then taken.
+    """A broken certificate, another's key and a bundle without a certificate leave what was before in force, and are
+    one line each that names setting and file; the right files are then taken. A worker that takes a dead one's place
+    meanwhile shows what that one showed.
     """
     authority = Authority(tmp_path / "authority")
     first, second = authority.server("first"), authority.server("second")
@@ -218,6 +237,7 @@ def test_files_that_will_not_do_are_not_taken(
         "OSC_SSL_KEYFILE": (files.key, second.keyfile.read_bytes()),
         "OSC_SSL_CA_CERTS": (bundle, b""),
     }
+    before = node.worker_pids()
     for setting, (path, content) in broken.items():
         right = path.read_bytes()
         path.write_bytes(content)
@@ -225,6 +245,10 @@ def test_files_that_will_not_do_are_not_taken(
         assert shown(node, tls) == {digest(first)}
         wait_until(lambda: said(node, f"{setting}='{path}'"), what=f"the line on {setting}")  # noqa: B023
         assert len(said(node, f"stays the one before: {setting}='{path}'")) == 1
+        if setting == "OSC_SSL_CERTFILE":
+            replace_workers(node)
+            assert shown(node, tls) == {digest(first)}
+            assert len(said(node, f"is the one of the worker before: {setting}='{path}'")) == len(before)
         path.write_bytes(right)
     files.hold(second)
     reload(node, manager)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -12,7 +14,6 @@ import pytest
 
 from oscd.server.notify import ServiceManager, taken_from
 from tests.conftest import StartNode
-from tests.support.certificates import Authority
 from tests.support.manager import Datagram, manager_at
 from tests.support.waiting import wait_until
 
@@ -68,26 +69,27 @@ def test_an_abstract_name_is_written_to_and_no_child_knows_it(start_node: StartN
             assert not {b"NOTIFY_SOCKET", b"WATCHDOG_USEC", b"WATCHDOG_PID"} & {*variables(pid)}
 
 
+def runtime_of(worker: int) -> Path:
+    """The directory that workers share, without which none comes up: they map files of it."""
+    mapped = re.search(r"/\S*/oscd-run-\w+", Path(f"/proc/{worker}/maps").read_text())
+    assert mapped is not None
+    return Path(mapped[0])
+
+
 def test_a_node_without_a_worker_gives_no_sign_of_life(start_node: StartNode, tmp_path: Path) -> None:
     """While no worker comes up the watchdog is not fed, so that the manager may start the node from scratch."""
-    shown = Authority(tmp_path / "certificates").server()
-    certificate = shown.certificate.read_bytes()
     address = tmp_path / "notify"
     with manager_at(address) as manager:
-        node = start_node(
-            NOTIFY_SOCKET=str(address),
-            WATCHDOG_USEC="400000",
-            OSC_HTTPS_ENABLED="true",
-            OSC_SSL_CERTFILE=str(shown.certificate),
-            OSC_SSL_KEYFILE=str(shown.keyfile),
-        )
+        node = start_node(NOTIFY_SOCKET=str(address), WATCHDOG_USEC="400000")
         manager.read_until(is_alive)
-        shown.certificate.write_bytes(b"broken")
-        os.kill(node.worker_pids()[0], signal.SIGKILL)
+        (worker,) = node.worker_pids()
+        shared = runtime_of(worker)
+        shutil.rmtree(shared)
+        os.kill(worker, signal.SIGKILL)
         manager.read_until(lambda datagram: datagram.get("STATUS") == "0 of 1 workers serve")
         lost_at = len(manager.told)
         wait_until(lambda: node.output.count("worker-0 ended with exit status 1") >= 2)
-        shown.certificate.write_bytes(certificate)
+        shared.mkdir(mode=0o700)
         manager.read_until(lambda datagram: datagram.get("STATUS") == "1 of 1 workers serve")
         assert not any(map(is_alive, manager.told[lost_at:]))
         manager.read_until(is_alive)
