@@ -29,7 +29,10 @@ _WINNERS: Final = (
     ") JOIN origins ON origins.id = won.origin"
 )
 
-_INTO_EVENTS: Final = 'INSERT INTO events ("offset", origin, seq, stamp, environment, key, previous, entry_id, digest, header, body)'
+_INTO_EVENTS: Final = (
+    'INSERT INTO events ("offset", origin, seq, stamp, environment, key,'
+    " previous, entry_id, digest, header, body)"
+)
 
 
 @dataclass(slots=True)
