@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from oscd.events.event import EventRef, Origin, Recorded
+from oscd.events.sqlite import rows
 from oscd.projections import conflict_table
 from oscd.projections.conflicts import Conflict, conflict
 from oscd.projections.entry import DIGEST_MODULUS, Entry, merge, state_digest
@@ -111,10 +112,7 @@ class SqliteProjections:
 
 
 def _write(store: sqlite3.Connection, entries: Iterable[Entry]) -> None:
-    store.executemany(
-        f"INSERT OR REPLACE INTO entries ({_ENTRY}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        map(_row, entries),
-    )
+    rows.insert(store, f"INSERT OR REPLACE INTO entries ({_ENTRY})", list(map(_row, entries)))
 
 
 def _add(store: sqlite3.Connection, live: int, state: int, met: Sequence[Conflict]) -> None:

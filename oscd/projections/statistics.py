@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,25 +17,19 @@ class Count(NamedTuple):
     change: int
 
 
-def counts(before: Entry | None, after: Entry) -> Iterator[Count]:
+def counts(before: Entry | None, after: Entry) -> Sequence[Count]:
     """The changes to the statistics when an entry goes from one state to the next."""
-    if before is not None and (before.deleted, before.category) == (after.deleted, after.category):
-        return  # An update in place, by far the commonest change: an entry never changes its environment.
-    gained = list(_contributions(after, 1))
-    lost = [] if before is None else list(_contributions(before, -1))
-    for count in lost:
-        opposite = Count(count.kind, count.name, 1)
-        if opposite in gained:
-            gained.remove(opposite)
-        else:
-            yield count
-    yield from gained
+    if before is None or before.deleted:
+        return () if after.deleted else _contributions(after, 1)
+    if after.deleted:
+        return _contributions(before, -1)
+    if before.category == after.category:
+        return ()  # An update in place, by far the commonest change: an entry never changes its environment.
+    return (Count("category", before.category, -1), Count("category", after.category, 1))
 
 
-def _contributions(entry: Entry, change: int) -> Iterator[Count]:
-    if not entry.deleted:
-        yield Count("category", entry.category, change)
-        yield Count("environment", entry.environment, change)
+def _contributions(entry: Entry, change: int) -> Sequence[Count]:
+    return (Count("category", entry.category, change), Count("environment", entry.environment, change))
 
 
 @dataclass(frozen=True, slots=True)

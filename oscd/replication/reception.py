@@ -5,8 +5,8 @@ Must not touch a log, nor wait.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -36,8 +36,8 @@ class Recent:
     """
 
     def __init__(self, most: int = RECENT_EVENTS) -> None:
-        self._order: deque[bytes] = deque()
-        self._digests: set[bytes] = set()
+        # A dict, as it keeps the order in which they came.
+        self._digests: dict[bytes, None] = {}
         self._most = most
 
     def __contains__(self, digest: bytes) -> bool:
@@ -45,12 +45,9 @@ class Recent:
 
     def note(self, digests: Iterable[bytes]) -> None:
         """Events with these digests are in the log now."""
-        for digest in digests:
-            if digest not in self._digests:
-                self._digests.add(digest)
-                self._order.append(digest)
-        while len(self._order) > self._most:
-            self._digests.discard(self._order.popleft())
+        self._digests.update(dict.fromkeys(digests))
+        for oldest in list(islice(self._digests, max(0, len(self._digests) - self._most))):
+            del self._digests[oldest]
 
 
 Received = Writes | LargeWrite | PeerStatus | Goodbye

@@ -57,7 +57,7 @@ class Shipping:
 
     Attributes:
         offset: All up to here was sent, or is known to it.
-        known: By incarnation, the seq up to which it has the events from elsewhere.
+        known: By incarnation, the seq up to which it has the events from elsewhere, or was sent them.
     """
 
     offset: int
@@ -97,17 +97,31 @@ def page(reading: Reading[sqlite3.Connection], shipping: Shipping, skip: str | N
     Raises:
         LogCorrupt: An event cannot be read.
     """
+    known = shipping.known
+    if not _lacks_any(reading, known, skip):
+        # A node that is sent a backlog must not read it all again for whoever sends it.
+        return Page(b"", Shipping(reading.head(), known), is_at_head=True, ends_write=True)
     raws = reading.raw(shipping.offset, PAGE_EVENTS)
     if not raws:
         return Page(b"", shipping, is_at_head=True, ends_write=True)
-    known = shipping.known
     sent = [raw for raw in raws if raw.incarnation != skip and raw.seq > known.get(raw.incarnation, 0)]
     last = raws[-1]
     is_at_head = last.offset >= reading.head()
     # A write has consecutive offsets, and is sent whole or not at all.
     ends_write = is_at_head or not sent or sent[-1] is not last or _is_last_of_write(last)
     data = b"".join(event_frame(raw) for raw in sent)
+    # Of one origin they come in order, so the last one that was sent stands for all before it.
+    known = {**known, **{raw.incarnation: raw.seq for raw in sent}}
     return Page(data, Shipping(last.offset, known), is_at_head=is_at_head, ends_write=ends_write)
+
+
+def _lacks_any(reading: Reading[sqlite3.Connection], known: Mapping[str, int], skip: str | None) -> bool:
+    """Whether there is an event here that the puller neither has nor was sent."""
+    return any(
+        mark.seq > known.get(incarnation, 0)
+        for incarnation, mark in reading.position().marks.items()
+        if incarnation != skip
+    )
 
 
 def _is_last_of_write(raw: Raw) -> bool:

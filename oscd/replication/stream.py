@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Container
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from oscd.replication.sight import look
 from oscd.replication.states import Happening, LinkState
 from oscd.replication.take import Held, Sender, Taken, held_in, meet, take
 from oscd.replication.trouble import PeerTrouble
-from oscd.replication.verify import Terms
+from oscd.replication.verify import Candidate, Terms
 from oscd.replication.wire import CONTENT_TYPE, Goodbye, PeerStatus
 from oscd.replication.writes import Bounds, LargeWrite, Writes
 
@@ -211,11 +211,7 @@ class OneStream:
             return Taken(0, (await asyncio.to_thread(held_in, batch, held),))
         if isinstance(batch, Writes):
             passed = {held.origin.incarnation for held in taken.held}
-            self._home.recent.note(
-                candidate.digest
-                for candidate in batch.events
-                if candidate.event.origin.incarnation not in passed
-            )
+            self._home.recent.note([one.digest for one in _of_others(passed, batch.events)])
         return taken
 
     def _hold(self, held: Held) -> None:
@@ -241,11 +237,18 @@ class _RecognisedError(Exception):
     """The peer is this very node."""
 
 
-def _without(held: Container[str], batch: Writes | LargeWrite) -> Writes | LargeWrite | None:
+def _without(held: Collection[str], batch: Writes | LargeWrite) -> Writes | LargeWrite | None:
     """A batch without what was cut before the batch ahead of it had its origin held; None where nothing is left."""
     if isinstance(batch, LargeWrite):
         return None if batch.incarnation in held else batch
-    events = [one for one in batch.events if one.event.origin.incarnation not in held]
+    events = _of_others(held, batch.events)
     if len(events) == len(batch.events):
         return batch
     return Writes(events, batch.size) if events else None
+
+
+def _of_others(held: Collection[str], events: Sequence[Candidate]) -> Sequence[Candidate]:
+    """The events of origins that are not held; mostly none is, and then nothing is looked at."""
+    if not held:
+        return events
+    return [one for one in events if one.event.origin.incarnation not in held]

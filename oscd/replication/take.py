@@ -6,7 +6,7 @@ over, if it is the same. Must not wait, nor know where the events come from but 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -122,15 +122,17 @@ class _Taking:
     _begun: int = 0
     _own: Own | None = None
 
-    def write_or_hold(self, write: list[Candidate]) -> list[Foreign]:
+    def write_or_hold(self, write: Sequence[Candidate]) -> Sequence[Foreign]:
         first = write[0].event
         if first.origin.incarnation in self.held:
-            return []
+            return ()
         try:
+            if len(write) == 1:
+                return write if self._is_new(write[0]) else ()
             return list(self.write(write))
         except OriginHeld as held:
             self.held[first.origin.incarnation] = _held(first, held)
-            return []
+            return ()
 
     def write(self, write: Iterable[Candidate]) -> Iterator[Foreign]:
         """What is new of one write.

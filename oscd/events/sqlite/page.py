@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from oscd.events.event import Body, Draft, Event, Origin, Recorded, life_number
+from oscd.events.sqlite import rows
 
 # Every SQLite binds 999 values; a place is two of them.
 _PLACES_AT_ONCE: Final = 250
@@ -28,9 +29,9 @@ _WINNERS: Final = (
     ") JOIN origins ON origins.id = won.origin"
 )
 
-_INSERT: Final = (
-    'INSERT INTO events ("offset", origin, seq, stamp, environment, key, previous, entry_id, digest, header, body)'
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INTO_EVENTS: Final = (
+    'INSERT INTO events ("offset", origin, seq, stamp, environment, key,'
+    " previous, entry_id, digest, header, body)"
 )
 
 
@@ -127,7 +128,7 @@ class Page:
 
     def insert(self, store: sqlite3.Connection) -> None:
         """Put the events into the log."""
-        store.executemany(_INSERT, self._rows)
+        rows.insert(store, _INTO_EVENTS, self._rows)
         self._rows.clear()
 
 
