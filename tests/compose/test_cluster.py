@@ -150,7 +150,9 @@ def test_prometheus_has_every_node_and_every_rule(stack: Stack) -> None:
     assert loaded().keys() == shipped
     wait_until(lambda: set(loaded().values()) == {"ok"}, PATIENCE, what="rules that were evaluated")
     # Those, too, that would fire after a while; a link that is just being made is one for seconds.
-    wait_until(lambda: not stack.ask_prometheus("query", query="ALERTS")["result"], what="no alert to be near")
+    wait_until(
+        lambda: not stack.ask_prometheus("query", query="ALERTS")["result"], what="no alert to be near"
+    )
     links = stack.ask_prometheus("query", query="osc_replication_link_up == 1")["result"]
     assert len(links) == len(NODES) * (len(NODES) - 1), "no node has a link to itself"
 
