@@ -35,7 +35,9 @@ def test_a_node_that_was_killed(cluster: Machines) -> None:
 
 def test_a_node_without_its_salt(cluster: Machines) -> None:
     """It does not start and says why; with the salt of another node it does."""
-    cluster.put("node1", "app/sealed", 1)  # or its log may be empty yet, and it would ask the others for a salt
+    cluster.put(
+        "node1", "app/sealed", 1
+    )  # or its log may be empty yet, and it would ask the others for a salt
     cluster.await_value("node3", "app/sealed", 1)
     node = cluster["node3"]
     node.systemctl("stop")
@@ -69,6 +71,10 @@ def test_a_partition_and_the_conflict_it_leaves(cluster: Machines) -> None:
 
 def test_a_history_that_exists_twice(cluster: Machines) -> None:
     """A node whose copy was used beside it: it is named, and comes back empty; what only it had can be imported."""
+    cluster.put(
+        "node3", "app/forked", "what all know"
+    )  # a node that never wrote has no history to exist twice
+    cluster.await_value("node1", "app/forked", "what all know")
     node = cluster["node3"]
     node.systemctl("stop")
     copy = node.root / "copy"
