@@ -4,8 +4,8 @@ Owns: signals and the event loop of a worker process, and what goes over the cha
 the worker serves.
 
 The channel is a socket pair. Towards the supervisor goes one byte `READY`, once, `BEAT` each second *from the event
-loop*, so a blocked loop falls silent, and `RELOADED` after each SIGHUP. Nothing comes back: its end means that the
-supervisor is gone.
+loop*, so a blocked loop falls silent, and `RELOADED` once all that SIGHUPs have asked for is done. Nothing comes
+back: its end means that the supervisor is gone.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ class WorkerControl:
             except Exception:
                 # Whatever could not be read again, the worker serves on with what it has.
                 _log.exception("what SIGHUP asks for failed")
-            self._tell(RELOADED)
+        # Only now: after the first of two in a row the second's files are not read yet.
+        self._tell(RELOADED)
         self._reload = None
 
     def _beat_on(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -134,7 +134,11 @@ class Machines:
             self._await_well(name, len(self._clustered))
 
     def _await_well(self, name: str, count: int) -> None:
-        wait_until(lambda: self._is_well(name, count), what=f"{name} to find {count} nodes well")
+        try:
+            wait_until(lambda: self._is_well(name, count), what=f"{name} to find {count} nodes well")
+        except AssertionError as error:
+            with self.client(name) as client:
+                raise AssertionError(f"{error}\n{client.get('/cluster/status').text}") from error
 
     def _is_well(self, name: str, count: int) -> bool:
         try:

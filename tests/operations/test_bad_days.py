@@ -35,6 +35,10 @@ def test_a_node_that_was_killed(cluster: Machines) -> None:
 
 def test_a_node_without_its_salt(cluster: Machines) -> None:
     """It does not start and says why; with the salt of another node it does."""
+    cluster.put(
+        "node1", "app/sealed", 1
+    )  # or its log may be empty yet, and it would ask the others for a salt
+    cluster.await_value("node3", "app/sealed", 1)
     node = cluster["node3"]
     node.systemctl("stop")
     (node.data / "encryption.salt").unlink()
