@@ -552,6 +552,30 @@ class LogContract:
             log_under_test.origin.incarnation: mark(1, recorded.digest),
         }
 
+    async def test_writes_taken_in_together_meet_each_other(self, log_under_test: LogUnderTest) -> None:
+        """Each meets the greatest-stamped event of its entry before it, whether that came long ago or just now."""
+        now, third = log_under_test.clock.now, Origin("node-c", "00112233445566cc")
+        await log_under_test.append_elsewhere([draft("b", stamp=now + 9)])
+
+        def run(writing: Writing[Any]) -> list[Recorded]:
+            drafts = {
+                ELSEWHERE: [draft("a", stamp=now + 10), draft("b", stamp=now + 11)],
+                third: [draft("a", stamp=now + 5), draft("b", stamp=now + 6), draft("a", stamp=now + 20)],
+                Origin("node-d", "00112233445566dd"): [draft("a", stamp=now + 15)],
+            }
+            clock = log_under_test.clock
+            writing.ingest(
+                [
+                    one
+                    for origin, some in drafts.items()
+                    for one in written_elsewhere(writing, some, clock, origin)
+                ]
+            )
+            return list(writing.events(1, 10))
+
+        met = [(r.previous, r.entry_id) for r in await log_under_test.log.write(run, size=1)]
+        assert met == [(None, 2), (1, 1), (2, 2), (3, 1), (2, 2), (6, 2)]
+
     async def test_the_tip_of_an_origin_is_its_last_event_here(self, log_under_test: LogUnderTest) -> None:
         """None for an origin that this log has never heard of."""
         log = log_under_test.log

@@ -57,6 +57,22 @@ def test_nobody_is_sent_its_own_events(tmp_path: Path) -> None:
     assert keys(source.shipped(skip=own)) == ["other"]
 
 
+def test_who_has_all_there_is_costs_no_reading(tmp_path: Path) -> None:
+    """Its own events, and those it was sent, are passed over at once, however many; then news come as ever."""
+    source, puller = log_of("b"), log_of("a")
+    for number in range(PAGE_EVENTS + 1):
+        puller.write(f"k{number}")
+    source.pull(puller, tmp_path)
+    own = puller.reading.own().origin.incarnation
+    over = page(source.reading, Shipping(0, {}), own)
+    assert (over.data, over.shipping.offset, over.is_at_head) == (b"", PAGE_EVENTS + 1, True)
+    source.write("news")
+    news = page(source.reading, over.shipping, own)
+    assert keys(news.data) == ["news"]
+    again = page(source.reading, Shipping(0, news.shipping.known), own)
+    assert (again.data, again.shipping.offset) == (b"", PAGE_EVENTS + 2)
+
+
 def test_pages_are_bounded_and_lead_to_the_head() -> None:
     """Invariant 10: one view reads no more than a page, by number and by bytes."""
     source = log_of("b")
