@@ -15,15 +15,16 @@ from typing import Final
 
 import httpx
 
+from compose.shipped import NODES
 from tests.compose.through_nginx import Caller, Listener
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, wait_until
 
 ENVIRONMENT: Final = "rolling"
 STEADY: Final = "steady"
 """An entry that is there from before the load, and that readers read."""
 
 LAST: Final = "last"
-"""A key that is written after everything else: a listener that hears of it has heard all."""
+"""A key that is written once every node has everything else: who hears of it has heard all, as a log is causal."""
 
 WRITERS: Final = 2
 LISTENERS: Final = 2
@@ -74,8 +75,20 @@ class Load:
                 finally:
                     self._stop.set()
                     _await(calling)
+                    self.await_everywhere()
                     self._create(client, LAST)
                     _await(listening)
+
+    def await_everywhere(self) -> None:
+        """Wait until every node has each key that was acknowledged."""
+        for node in NODES:
+            wait_until(lambda: self._keys_on(node) >= {*self.acknowledged}, what=f"{node} to have it all")  # noqa: B023
+
+    def _keys_on(self, node: str) -> set[str]:
+        """The keys of the load that a node has."""
+        with self._caller.client(node) as client:
+            listed = client.get(f"/configs?environment={ENVIRONMENT}").raise_for_status().json()
+        return {entry["key"] for entry in listed}
 
     def _write(self, writer: int) -> None:
         with self._caller.client() as client:

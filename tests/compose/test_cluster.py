@@ -256,13 +256,5 @@ def test_a_rolling_restart_costs_nobody_anything(stack: Stack, caller: Caller) -
     for heard in load.heard:
         assert {key for key in load.acknowledged if key not in heard} == set(), told
         assert {key: count for key, count in heard.items() if count > 1} == {}, told
-    for node in NODES:
-        wait_until(lambda: keys_on(caller, node) >= {*load.acknowledged}, what=f"{node} to have it all")  # noqa: B023
+    load.await_everywhere()
     assert ticket not in stack.output_of("nginx")
-
-
-def keys_on(caller: Caller, node: str) -> set[str]:
-    """The keys of the load that a node has."""
-    with caller.client(node) as client:
-        listed = client.get(f"/configs?environment={ENVIRONMENT}").raise_for_status().json()
-    return {entry["key"] for entry in listed}

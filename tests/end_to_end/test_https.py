@@ -116,18 +116,28 @@ def test_alpn_takes_http_2_where_it_is_offered(
 
 
 def test_a_renewed_certificate_is_shown_by_new_workers(start_node: StartNode, tmp_path: Path) -> None:
-    """A worker that takes another's place reads certificate and key anew, broken ones until they are right."""
+    """A worker that takes another's place reads certificate and key anew, and goes by those before while the files do
+    not fit each other.
+    """
     authority = Authority(tmp_path / "certificates")
-    old, new = authority.server("old"), authority.server("new")
-    node = start_node(**https(old.certificate, old.keyfile))
+    files, new = authority.server("files"), authority.server("new")
+    old = _der(files.certificate)
+    node = start_node(**https(files.certificate, files.keyfile))
     tls = authority.trusting()
-    assert _shown(node, tls) == _der(old.certificate)
-    old.certificate.write_bytes(new.certificate.read_bytes())
+    assert _shown(node, tls) == old
+    files.certificate.write_bytes(new.certificate.read_bytes())
+    kill_workers(node)
+    wait_until(lambda: "is not the key of the certificate" in node.output, what="a worker that says so")
+    assert _shown(node, tls) == old
+    files.keyfile.write_bytes(new.keyfile.read_bytes())
+    kill_workers(node)
+    wait_until(lambda: _shown(node, tls) == _der(new.certificate), what="the new certificate")
+
+
+def kill_workers(node: RunningNode) -> None:
+    """Kill each worker that lives now."""
     for pid in node.worker_pids():
         os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: "is not the key of the certificate" in node.output, what="a worker that cannot serve")
-    old.keyfile.write_bytes(new.keyfile.read_bytes())
-    assert _shown(node, tls) == _der(new.certificate)
 
 
 def test_the_published_client_works_over_https(node: RunningNode, files: Files) -> None:
