@@ -1,7 +1,7 @@
 """Owns putting many rows into a table. Must not know which.
 
 Python lets go of its lock for each step of a statement, and a thread that computes takes it for milliseconds. So rows
-go in some at a time, by one step; one row at a time a writer got half as far beside a busy thread.
+go in some at a time, by one step: a writer that lets go for each row waits for the lock as often.
 """
 
 from __future__ import annotations
