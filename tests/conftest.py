@@ -7,8 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support.node import RunningNode
+
+# An example that takes long on a busy machine is no failure; what hangs is ended by pytest's timeout.
+settings.register_profile("oscd", settings(), deadline=None)
+settings.load_profile("oscd")
 
 StartNode = Callable[..., RunningNode]
 
