@@ -25,6 +25,11 @@ AGAIN_SECONDS: Final = 3600.0
 """A node that finds its own history contradicted begins anew at most so often: a lying peer must not make it do so
 without end."""
 
+LATE_SECONDS: Final = 60.0
+"""So long after the answers a peer that has more of this node's events is asked for them. It may have been sent them
+only then, by a run of another that was put back since; what is on its way longer than that was given up. Later it can
+only be forged, and a node that runs must not take it for its own: its next write shows that as a fork."""
+
 
 class Asking:
     """The question, from the election of the steward on.
@@ -49,6 +54,7 @@ class Asking:
         self._clock = clock
         self._asked_at = clock()
         self._begun_at = float("-inf")
+        self._settled_at: float | None = None
 
     async def look(self) -> Own:
         """See how the question stands, and write down what has changed; gives what is true of this log now.
@@ -59,10 +65,10 @@ class Asking:
         own = await self._log.read(lambda reading: reading.own())
         is_forked = any(is_fork_of(own.origin, link.sight.quarantined()) for link in self._links)
         if own.standing is Standing.CONTINUES:
-            if not is_forked or not self._may_begin():
-                return own
-            self._begun_at = self._clock()
-            return await self._log.write(partial(_begin, own=own), size=0)
+            if is_forked and self._may_begin():
+                self._begun_at = self._clock()
+                return await self._log.write(partial(_begin, own=own), size=0)
+            return await self._look_back(own)
         verdict = partial(
             _settle,
             positions=self._positions(),
@@ -73,7 +79,18 @@ class Asking:
         )
         if await self._log.read(lambda reading: verdict(reading)) is own.standing:
             return own
-        return await self._log.write(partial(_write_down, verdict=verdict), size=0)
+        settled = await self._log.write(partial(_write_down, verdict=verdict), size=0)
+        if settled.standing is Standing.CONTINUES and self._settled_at is None:
+            self._settled_at = self._clock()
+        return settled
+
+    async def _look_back(self, own: Own) -> Own:
+        """Ask again where a peer turns out to have had more of this node's events when all had answered."""
+        named = self._claims.greatest(own.origin.incarnation)
+        if named <= own.seq or self._settled_at is None or self._clock() - self._settled_at >= LATE_SECONDS:
+            return own
+        self._asked_at = self._clock()
+        return await self._log.write(partial(_ask, own=own, named=named), size=0)
 
     def _positions(self) -> list[Position | None]:
         """Where each peer stands that was asked; None of one that has not answered, or is gone again."""
@@ -120,4 +137,12 @@ def _begin(writing: Writing[sqlite3.Connection], own: Own) -> Own:
     """Begin a new incarnation with the next append, unless one was begun already."""
     if writing.own().origin == own.origin:
         writing.settle(Standing.BEGINS)
+    return writing.own()
+
+
+def _ask(writing: Writing[sqlite3.Connection], own: Own, named: int) -> Own:
+    """Ask where this log ended, unless it has come as far as was named: peers are told of what is appended now."""
+    now = writing.own()
+    if now.origin == own.origin and now.seq < named:
+        writing.settle(Standing.ASKING)
     return writing.own()

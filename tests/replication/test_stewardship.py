@@ -15,7 +15,7 @@ from oscd.events.log import Reading
 from oscd.events.position import Mark, Position
 from oscd.events.sqlite.log import SqliteLog
 from oscd.events.standing import Own, Standing
-from oscd.replication.asking import AGAIN_SECONDS, Asking
+from oscd.replication.asking import AGAIN_SECONDS, LATE_SECONDS, Asking
 from oscd.replication.claims import Claims
 from oscd.replication.continuation import ASK_SECONDS, RECOVER_SECONDS
 from oscd.replication.link import HEALTHY_MICROSECONDS, Link
@@ -160,6 +160,38 @@ async def test_a_node_whose_history_is_contradicted_begins_anew_at_most_once_an_
         await write(log, f"after {expected}")
     clock.now += AGAIN_SECONDS
     assert (await asking.look()).standing is Standing.BEGINS
+
+
+async def test_a_node_asks_again_where_a_peer_had_more_of_it(log: SqliteLog) -> None:
+    """Invariant 9: who is sent more of this node only after all have answered makes it ask once more, before it
+    appends again; what it has just appended itself is no such news.
+    """
+    link, claims = link_to("b"), Claims()
+    asking = Asking(log, [link], claims, clock=Clock())
+    answer(link, await position_of(log))
+    assert (await asking.look()).standing is Standing.CONTINUES
+    await write(log, "two")
+    own = await own_of(log)
+    claims.heard(own.origin.incarnation, await position_of(log))
+    assert (await asking.look()).standing is Standing.CONTINUES
+    named = Position({own.origin.incarnation: Mark(own.seq + 1, b"more")})
+    claims.heard(own.origin.incarnation, named)
+    assert (await asking.look()).standing is Standing.ASKING
+    with pytest.raises(Unavailable):
+        await write(log, "three")
+
+
+async def test_a_running_node_takes_no_event_of_its_own_from_a_peer(log: SqliteLog) -> None:
+    """A next event that somebody has forged is not adopted by whom it is said to be of."""
+    clock, link, claims = Clock(), link_to("b"), Claims()
+    asking = Asking(log, [link], claims, clock=clock)
+    answer(link, await position_of(log))
+    assert (await asking.look()).standing is Standing.CONTINUES
+    clock.now += LATE_SECONDS
+    own = await own_of(log)
+    claims.heard(own.origin.incarnation, Position({own.origin.incarnation: Mark(own.seq + 1, b"more")}))
+    for one in (asking, Asking(log, [link], claims, clock=clock)):
+        assert (await one.look()).standing is Standing.CONTINUES
 
 
 def _seen(reading: Reading[object], position: Position) -> Look:

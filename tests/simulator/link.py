@@ -89,6 +89,11 @@ class Link:
         """By incarnation, the origins of which nothing more is taken from this stream."""
         return self._reception.held
 
+    @property
+    def asks(self) -> bool:
+        """Whether the peer was asked where the own origin ended."""
+        return self._asked_as[1]
+
     def open(self) -> None:
         """Ask the peer for its stream, unless the process is gone."""
         if not self._home.is_alive or self._connection is not None:

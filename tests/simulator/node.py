@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from oscd.events.position import Position
 from oscd.events.standing import Standing
+from oscd.replication.asking import LATE_SECONDS
 from oscd.replication.claims import Claims
 from oscd.replication.continuation import ASK_SECONDS, RECOVER_SECONDS, Answer, answer, decide
 from oscd.replication.reception import Recent
@@ -161,6 +162,7 @@ class Process:
         self.recent = Recent()
         self.is_alive = True
         self._began = self.world.now
+        self._settled_at: int | None = None
         self._is_unsettled = False
         self._claims = Claims()
         self._links = {peer: Link(self, peer, node.find(peer).serve) for peer in node.peers}
@@ -175,10 +177,9 @@ class Process:
 
     def open(self) -> None:
         """Pull from every peer."""
-        self._is_unsettled = self.asks()
         for link in self._links.values():
             link.open()
-        self.world.later(int(ASK_SECONDS * SECOND) + 1, self._settle)
+        self._ask()
 
     def lives(self) -> bool:
         """Whether it has not been killed yet."""
@@ -236,14 +237,33 @@ class Process:
 
     def heard(self, peer: str, status: PeerStatus) -> None:
         """A peer told where it stands."""
-        self._answers[peer] = status.position
+        if self._links[peer].asks:
+            self._answers[peer] = status.position
         self._claims.heard(self.log.reading().own().origin.incarnation, status.position)
         self.last_heard[peer] = status
+        self._look_back()
         self._settle()
 
     def lost(self, peer: str) -> None:
         """A peer is gone again, and so is what it answered."""
         self._answers.pop(peer, None)
+
+    def _ask(self) -> None:
+        self._began, self._is_unsettled = self.world.now, self.asks()
+        self.world.later(int(ASK_SECONDS * SECOND) + 1, self._settle)
+
+    def _look_back(self) -> None:
+        """Ask again where a peer turns out to have had more of the own history when all had answered."""
+        own = self.log.reading().own()
+        is_late = self._settled_at is None or self.world.now - self._settled_at >= LATE_SECONDS * SECOND
+        if is_late or own.standing is not Standing.CONTINUES:
+            return
+        if self._claims.greatest(own.origin.incarnation) > own.seq:
+            self.log.change(lambda writing: writing.settle(Standing.ASKING))
+            self.world.counts["standing: asks again"] += 1
+            self._answers.clear()
+            self._ask()
+            self._renew()
 
     def _settle(self) -> None:
         """Go on with the own numbers, or begin anew, as the peers' answers have it (invariant 9)."""
@@ -268,6 +288,8 @@ class Process:
         if standing is not own.standing:
             self.log.change(lambda writing: writing.settle(standing))
             self.world.counts[f"standing: {standing}"] += 1
+            if standing is Standing.CONTINUES and self._settled_at is None:
+                self._settled_at = self.world.now
             self._renew()
 
     def _renew(self) -> None:
