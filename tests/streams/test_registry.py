@@ -126,7 +126,7 @@ async def test_a_successor_clears_the_report_of_the_worker_it_replaces(site: Sit
     """Streams that ended with a crash are shown by nobody once its successor serves."""
     crashed = other_worker(site, tmp_path)
     task = asyncio.ensure_future(_hold(crashed, Wanted(EVERYTHING)))
-    await eventually(lambda: crashed.active == 1)
+    await eventually(lambda: crashed._own().last_created_at is not None, what="the stream to have begun")
     await _told(crashed)
     assert len((await site.registry.seen()).streams) == 1
     successor = other_worker(site, tmp_path)
