@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import shutil
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,20 @@ def runtime_of(worker: int) -> Path:
     return Path(mapped[0])
 
 
+@contextmanager
+def moved_away(directory: Path) -> Iterator[None]:
+    """Have a directory under another name while the block runs.
+
+    One that was made anew instead would have no lock, and the next node of another test would remove it.
+    """
+    away = directory.with_name(f"{directory.name}.away")
+    directory.rename(away)
+    try:
+        yield
+    finally:
+        away.rename(directory)
+
+
 def test_a_node_without_a_worker_gives_no_sign_of_life(start_node: StartNode, tmp_path: Path) -> None:
     """While no worker comes up the watchdog is not fed, so that the manager may start the node from scratch."""
     address = tmp_path / "notify"
@@ -83,13 +98,11 @@ def test_a_node_without_a_worker_gives_no_sign_of_life(start_node: StartNode, tm
         node = start_node(NOTIFY_SOCKET=str(address), WATCHDOG_USEC="400000")
         manager.read_until(is_alive)
         (worker,) = node.worker_pids()
-        shared = runtime_of(worker)
-        shutil.rmtree(shared)
-        os.kill(worker, signal.SIGKILL)
-        manager.read_until(lambda datagram: datagram.get("STATUS") == "0 of 1 workers serve")
-        lost_at = len(manager.told)
-        wait_until(lambda: node.output.count("worker-0 ended with exit status 1") >= 2)
-        shared.mkdir(mode=0o700)
+        with moved_away(runtime_of(worker)):
+            os.kill(worker, signal.SIGKILL)
+            manager.read_until(lambda datagram: datagram.get("STATUS") == "0 of 1 workers serve")
+            lost_at = len(manager.told)
+            wait_until(lambda: node.output.count("worker-0 ended with exit status 1") >= 2)
         manager.read_until(lambda datagram: datagram.get("STATUS") == "1 of 1 workers serve")
         assert not any(map(is_alive, manager.told[lost_at:]))
         manager.read_until(is_alive)
