@@ -83,8 +83,6 @@ async def _ask(calls: Calls) -> _Heard | PeerTrouble:
         return PeerTrouble(str(refused))
     except TimeoutError:
         return PeerTrouble(f"no answer within {PEER_SECONDS:g} s")
-    finally:
-        await calls.close()
 
 
 async def _first_status(calls: Calls) -> _Heard:

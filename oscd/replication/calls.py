@@ -1,8 +1,8 @@
 """Owns requests to one peer over HTTP, and their bounds in time and bytes.
 
 Redirects are not followed: the cluster key would go to whoever is named. Proxy variables are not read: nobody who set
-one for the web meant this cluster. Cookies are not kept: a peer has no say in what it is sent. Must not know what a
-stream holds, nor try again by itself.
+one for the web meant this cluster. Nothing of an answer, such as a cookie, is left when the next request is sent.
+Must not know what a stream holds, nor try again by itself.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final
 
 import httpx
@@ -66,17 +65,12 @@ class Stream:
         raise trouble
 
 
-@dataclass(slots=True)
-class _Connections:
-    """Connections under one TLS context, and how many requests go on over them."""
-
-    tls: ssl.SSLContext
-    http: httpx.AsyncClient
-    requests: int = 0
-
-
 class Calls:
-    """The connections to one peer, kept until they are closed. All its methods belong to one event loop.
+    """Requests to one peer, each over a connection of its own.
+
+    They are rare, and a pool that outlives them would keep places for requests that were given up: in httpcore 1.0.9
+    whoever is cancelled while it takes a connection, or while it notes that an answer has ended, leaves one taken for
+    ever. A few of these, and the peer could not be asked any more.
 
     Args:
         tls: Verifies the peer, and shows this node to it; asked anew for each request, as it may be renewed. What
@@ -101,11 +95,6 @@ class Calls:
         self._secrets = secrets or (lambda: (key(),))
         self._tls = tls
         self._silence_seconds = silence_seconds
-        self._connections = self._opened(tls())
-
-    async def close(self) -> None:
-        """Close every connection."""
-        await self._connections.http.aclose()
 
     def words(self, text: str) -> str:
         """What the peer says, fit to be shown to a person; empty where it holds a key of this node."""
@@ -121,7 +110,7 @@ class Calls:
         Raises:
             PeerTrouble: There was none in time, it is larger than any, or it is a refusal.
         """
-        async with self._connected() as http:
+        async with self._client() as http:
             response = await self._send(http, path, {})
             try:
                 content = await _whole(response)
@@ -137,7 +126,7 @@ class Calls:
         Raises:
             PeerTrouble: There is none, it is a refusal, or it is of another type than this one.
         """
-        async with self._connected() as http:
+        async with self._client() as http:
             response = await self._send(http, path, query)
             try:
                 _require_type(response, content_type)
@@ -145,35 +134,16 @@ class Calls:
             finally:
                 await response.aclose()
 
-    def _opened(self, tls: ssl.SSLContext) -> _Connections:
-        http = httpx.AsyncClient(
+    def _client(self) -> httpx.AsyncClient:
+        """A client for one request, under the TLS in force."""
+        return httpx.AsyncClient(
             base_url=self.peer.url,
             headers={"User-Agent": f"oscd/{__version__}", "Accept-Encoding": "identity"},
             timeout=httpx.Timeout(CONNECT_SECONDS, read=self._silence_seconds),
-            limits=httpx.Limits(max_connections=2, max_keepalive_connections=1),
-            verify=tls,
+            verify=self._tls(),
             trust_env=False,
             follow_redirects=False,
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
         )
-        return _Connections(tls, http)
-
-    @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[httpx.AsyncClient]:
-        """Connections under the TLS in force, for one request; those under an older one close with their last."""
-        before, tls = self._connections, self._tls()
-        if tls is not before.tls:
-            self._connections = self._opened(tls)
-            if not before.requests:
-                await before.http.aclose()
-        mine = self._connections
-        mine.requests += 1
-        try:
-            yield mine.http
-        finally:
-            mine.requests -= 1
-            if mine is not self._connections and not mine.requests:
-                await mine.http.aclose()
 
     async def _send(self, http: httpx.AsyncClient, path: str, query: Mapping[str, str]) -> httpx.Response:
         """Send a request and take the head of an answer that is not a refusal."""

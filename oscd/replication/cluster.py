@@ -11,7 +11,7 @@ import logging
 import sqlite3
 import ssl
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -89,12 +89,11 @@ class Cluster:
     async def run(self) -> NoReturn:
         """Be the steward of a node among others, until this is cancelled."""
         before = await asyncio.to_thread(read_report, self._mandate.report)
-        async with AsyncExitStack() as stack:
-            calls = []
-            for peer in self._mandate.peers:
-                calls.append(Calls(peer, self._mandate.tls, self._mandate.key, secrets=self._mandate.secrets))
-                stack.push_async_callback(calls[-1].close)
-            await _Term(self._mandate, self._log, self._clock, calls, before).run()
+        calls = [
+            Calls(peer, self._mandate.tls, self._mandate.key, secrets=self._mandate.secrets)
+            for peer in self._mandate.peers
+        ]
+        await _Term(self._mandate, self._log, self._clock, calls, before).run()
         raise AssertionError("a term of office has no end of its own")
 
 

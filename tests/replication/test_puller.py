@@ -46,7 +46,6 @@ class Node:
     log: SqliteLog
     directory: Path
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
-    calls: list[Calls] = field(default_factory=list)
     merged: list[int] = field(default_factory=list)
     sync_seconds: float = 3600
     taken: int = 0
@@ -65,10 +64,8 @@ class Node:
             sync_seconds=self.sync_seconds,
         )
         link = Link(peer.peer, changed)
-        self.calls.append(
-            Calls(peer.peer, lambda: ANY_TLS, lambda: KEY, silence_seconds=calls_module.SILENCE_SECONDS)
-        )
-        self.tasks.append(asyncio.create_task(keep_up(link, self.calls[-1], home)))
+        calls = Calls(peer.peer, lambda: ANY_TLS, lambda: KEY, silence_seconds=calls_module.SILENCE_SECONDS)
+        self.tasks.append(asyncio.create_task(keep_up(link, calls, home)))
         return link
 
     def ingested(self, events: int) -> None:
@@ -82,8 +79,6 @@ class Node:
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
-        for calls in self.calls:
-            await calls.close()
 
 
 @asynccontextmanager

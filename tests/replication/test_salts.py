@@ -97,8 +97,8 @@ class Node:
         self.had_file_when_noted: list[bool] = []
         self.waits: list[str] = []
         self.log_takes_notes = True
-        self._calls = [Calls(peer.peer, lambda: ANY_TLS, lambda: KEY) for peer in peers]
-        self._salts = Salts(self.path, self._note, self._calls, node_id="node-b", run="run-of-b")
+        calls = [Calls(peer.peer, lambda: ANY_TLS, lambda: KEY) for peer in peers]
+        self._salts = Salts(self.path, self._note, calls, node_id="node-b", run="run-of-b")
 
     async def _note(self, digest: bytes) -> bool:
         self.noted.append(digest)
@@ -107,10 +107,6 @@ class Node:
 
     async def obtain(self) -> bytes:
         return await self._salts.obtain(self.waits.append)
-
-    async def close(self) -> None:
-        for calls in self._calls:
-            await calls.close()
 
 
 NodeWith = Callable[..., Awaitable[Node]]
@@ -128,9 +124,7 @@ async def node_with(tmp_path: Path) -> AsyncIterator[NodeWith]:
 
         async def start(*scripts: Script) -> Node:
             peers = [await stack.enter_async_context(scripted_peer(script)) for script in scripts]
-            node = Node(tmp_path, peers)
-            stack.push_async_callback(node.close)
-            return node
+            return Node(tmp_path, peers)
 
         yield start
 
