@@ -47,6 +47,7 @@ def gauge(name: str, labels: str, fires: str, silent: str) -> tuple[Series, Seri
 
 
 REQUESTS = f'osc_http_requests_total{{{NODE},endpoint="/configs",method="POST",status_code='
+PROBES = f'osc_http_requests_total{{{NODE},endpoint="/ready",method="GET",status_code='
 CASES = [
     Case("OscdNodeDown", *gauge("up", "", "1 0x10", "1 0 1x10"), minutes=3),
     Case("OscdWorkerSilent", *gauge("osc_worker_beat_age_seconds", 'worker="1"', "1 60+60x10", "1 9x10"), minutes=3),
@@ -56,6 +57,13 @@ CASES = [
         {f'{REQUESTS}"201"}}': "0+98x30", f'{REQUESTS}"503"}}': "0+2x30"},
         {f'{REQUESTS}"201"}}': "0+1000x30", f'{REQUESTS}"503"}}': "0+9x30", f'{REQUESTS}"404"}}': "0+500x30"},
         minutes=15,
+    ),
+    # A node that was restarted, and one that is asked in vain whether it is ready.
+    Case(
+        "OscdServerErrors",
+        {f'{REQUESTS}"201"}}': "0+98x30", f'{REQUESTS}"503"}}': "0 0+5x30"},
+        {f'{REQUESTS}"201"}}': "0+98x30", f'{REQUESTS}"503"}}': "0 5x30", f'{PROBES}"503"}}': "0+12x30"},
+        minutes=7,
     ),
     # Time begins at 0 in promtool.
     Case(
