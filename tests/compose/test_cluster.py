@@ -149,8 +149,8 @@ def test_prometheus_has_every_node_and_every_rule(stack: Stack) -> None:
 
     assert loaded().keys() == shipped
     wait_until(lambda: set(loaded().values()) == {"ok"}, PATIENCE, what="rules that were evaluated")
-    # Those, too, that would fire after a while; a link that is just being made is one for seconds. That of refusals may
-    # be one for minutes, after the test that restarts nodes.
+    # Those, too, that would fire after a while; a link that is just being made is one for seconds. That of refusals
+    # may be one for minutes, after the test that restarts nodes.
     for query in ('ALERTS{alertname!="OscdServerErrors"}', 'ALERTS{alertstate="firing"}'):
         wait_until(
             lambda: not stack.ask_prometheus("query", query=query)["result"],  # noqa: B023
