@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from oscd.commands import (
@@ -80,7 +78,7 @@ def test_an_update_continues_the_life() -> None:
 
 def test_the_greatest_version_is_kept() -> None:
     """A peer may have claimed it of an entry; what is written next is still an event that every node takes."""
-    greatest = replace(entry(), version=MAX_VERSION)
+    greatest = entry()._replace(version=MAX_VERSION)
     assert [decide(command, greatest).version for command in (update(), delete())] == [MAX_VERSION] * 2
 
 

@@ -2,6 +2,9 @@
 
 Words: *offset* is a place in this node's log; *origin* is the log that first wrote an event (node id and
 incarnation); *seq* counts an origin's events from 1; *stamp* is the hybrid logical clock in µs since 1970.
+
+What is made for each event that passes through a node is a named tuple, other facts are dataclasses:
+`docs/adr/014-facts-of-each-event-are-named-tuples.md`.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 
 class EventType(StrEnum):
@@ -42,8 +45,7 @@ def is_node_id(text: str) -> bool:
     return _NODE_ID.fullmatch(text) is not None
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Origin:
+class Origin(NamedTuple):
     """The log that first wrote an event.
 
     Attributes:
@@ -55,16 +57,14 @@ class Origin:
     incarnation: str
 
 
-@dataclass(frozen=True, slots=True)
-class EventRef:
+class EventRef(NamedTuple):
     """Identity of one event on every node: the `seq`-th event of `origin` (invariant 2)."""
 
     origin: Origin
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(NamedTuple):
     """The removable part of an event: the chain covers its digest only, so it may go while the chain holds.
 
     Attributes:
@@ -109,8 +109,7 @@ class Draft:
     entry_id: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One event as every node stores it: the header, which the hash chain covers.
 
     Attributes:
@@ -154,8 +153,7 @@ class Event:
         return (self.stamp, self.origin)
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(NamedTuple):
     """An event as it stands in one node's log.
 
     Attributes:

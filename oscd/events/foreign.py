@@ -6,13 +6,12 @@ travel, nor who may be believed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from oscd.events.event import Event, Origin
 
 
-@dataclass(frozen=True, slots=True)
-class Raw:
+class Raw(NamedTuple):
     """An event as it is stored.
 
     Attributes:
@@ -30,8 +29,7 @@ class Raw:
     body: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class Foreign:
+class Foreign(NamedTuple):
     """An event that another log wrote first, decoded; taken in once it is the next one of its origin.
 
     Attributes:
@@ -45,8 +43,7 @@ class Foreign:
     digest: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class OriginTip:
+class OriginTip(NamedTuple):
     """Where the chain of one origin ends in a log: its last event there."""
 
     origin: Origin

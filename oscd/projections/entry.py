@@ -7,16 +7,15 @@ event that arrives later cannot bring the entry back.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from hashlib import sha256
+from typing import NamedTuple
 
 from oscd.events.event import EventRef, EventType, Origin, Recorded
 
 DIGEST_MODULUS = 2**256
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """The current state of `(environment, key)`, as its winning event left it.
 
     Attributes:

@@ -32,11 +32,10 @@ _TYPE: Final = re.compile(r"[a-z_]{1,32}", re.ASCII)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
-@dataclass(frozen=True, slots=True)
 class Candidate(Foreign):
     """An event that is sound in itself; whether it may follow what is here is not known yet."""
 
-    body: bytes
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)

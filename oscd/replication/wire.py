@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -32,8 +32,7 @@ _REMOVED: Final = 2**32 - 1
 _IS_EVENT, _IS_STATUS, _IS_GOODBYE = b"ESG"
 
 
-@dataclass(frozen=True, slots=True)
-class EventFrame:
+class EventFrame(NamedTuple):
     """One event on its way.
 
     Attributes:

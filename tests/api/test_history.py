@@ -46,7 +46,7 @@ async def append_elsewhere(
     """
     drafted = draft("k", environment="e", replaces=replaces, stamp=stamp)
     if sealed is not None:
-        body = replace(drafted.body, ciphertext=sealed.ciphertext)
+        body = drafted.body._replace(ciphertext=sealed.ciphertext)
         drafted = replace(drafted, event_id=sealed.event_id, key_id=sealed.key_id, body=body)
 
     def run(writing: Any) -> None:  # noqa: ANN401

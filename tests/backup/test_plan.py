@@ -34,7 +34,7 @@ LIVE = Entry(
     imported=False,
     deleted=False,
 )
-TOMBSTONE = replace(LIVE, id=None, deleted=True)
+TOMBSTONE = LIVE._replace(id=None, deleted=True)
 
 
 def drafted(entry: BackedUp, standing: Standing, *, overwrite: bool = False) -> Draft | None:

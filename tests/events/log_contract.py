@@ -518,8 +518,8 @@ class LogContract:
         first, second = await log.read(
             lambda reading: written_elsewhere(reading, [draft("b"), draft("c")], log_under_test.clock)
         )
-        stale = replace(first, event=replace(first.event, stamp=1))
-        again = replace(first, event=replace(first.event, seq=1))
+        stale = first._replace(event=first.event._replace(stamp=1))
+        again = first._replace(event=first.event._replace(seq=1))
         for wrong in ([second], [first, first], [again], [stale]):
             with pytest.raises(ValueError, match="taken in after"):
                 await log.write(lambda writing: writing.ingest(wrong), size=1)  # noqa: B023 - awaited here

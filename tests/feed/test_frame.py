@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -64,7 +62,7 @@ def test_at_one_stamp_the_greater_origin_wins() -> None:
 def test_what_is_not_of_an_entry_is_not_told(before: Event | None) -> None:
     """An event of a type that this version does not know changes nothing for a reader."""
     assert frame(before, event_of("incarnation_began", seq=2, stamp=2)) is None
-    assert frame(before, replace(event_of("renamed", stamp=2), key="a", environment="prod")) is None
+    assert frame(before, event_of("renamed", stamp=2)._replace(key="a", environment="prod")) is None
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from oscd.events.event import Event, EventRef, EventType, Origin
 from oscd.history.lineage import Lineage
 from tests.feed.merging import event_of
@@ -13,7 +11,7 @@ HERE, THERE = Origin("here", "00112233445566aa"), Origin("there", "0011223344556
 
 def event(origin: Origin, seq: int, stamp: int, replaces: EventRef | None) -> Event:
     made = event_of(EventType.UPDATED, "k", "", origin=origin, seq=seq, last_seq=seq, stamp=stamp)
-    return replace(made, replaces=replaces)
+    return made._replace(replaces=replaces)
 
 
 def superseded(events: list[Event]) -> list[int]:

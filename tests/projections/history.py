@@ -7,7 +7,6 @@ import secrets
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import strategies as st
@@ -125,6 +124,6 @@ def renumbered(events: Sequence[Event], origin: Origin) -> list[Event]:
     """The events as one origin's first ones, stamps rising."""
     ordered = sorted(events, key=lambda event: event.stamp)
     return [
-        replace(event, origin=origin, seq=seq, last_seq=seq, stamp=event.stamp * 100 + seq, replaces=None)
+        event._replace(origin=origin, seq=seq, last_seq=seq, stamp=event.stamp * 100 + seq, replaces=None)
         for seq, event in enumerate(ordered, start=1)
     ]

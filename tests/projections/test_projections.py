@@ -6,7 +6,6 @@ import sqlite3
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -199,7 +198,7 @@ def test_every_event_can_be_looked_up_as_the_winner_of_its_time(history: list[St
 
 def test_an_event_that_is_of_no_entry_is_passed_over() -> None:
     """A type of a newer oscd changes no table, whatever it names."""
-    store = projected([replace(bare_event(EventType.CREATED, "", "", None, 5), type="incarnation_began")])
+    store = projected([bare_event(EventType.CREATED, "", "", None, 5)._replace(type="incarnation_began")])
     assert projections.totals(store) == Totals(0, b"\0" * 32, 0)
     assert store.execute("SELECT * FROM entries").fetchall() == []
     store.close()

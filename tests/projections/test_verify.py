@@ -7,7 +7,6 @@ import random
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -206,7 +205,7 @@ def rewrite(connection: sqlite3.Connection, offset: int) -> None:
     digest = codec.genesis_digest(codec.decode_header(rows[0][1]).origin)
     for at, header in rows:
         if at == offset:
-            changed = replace(codec.decode_header(header), category="changed")
+            changed = codec.decode_header(header)._replace(category="changed")
             header = codec.encode_header(changed)
         digest = codec.chain_digest(digest, header)
         connection.execute(

@@ -6,7 +6,7 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from oscd.events import codec
@@ -121,13 +121,14 @@ def draft(key: str, *, size: int = 10, type: str = EventType.CREATED) -> Draft:
     )
 
 
-def frame_of(event: Event, body: bytes, before: bytes | None = None) -> EventFrame:
+def frame_of(event: Event, body: bytes | None, before: bytes | None = None) -> EventFrame:
     """An event as a peer would send it, made up or not.
 
     Args:
         before: Chain digest of the event before it; None where it is the first.
     """
-    event = replace(event, body_digest=codec.body_digest(body))
+    assert body is not None
+    event = event._replace(body_digest=codec.body_digest(body))
     header = codec.encode_header(event)
     before = codec.genesis_digest(event.origin) if before is None else before
     return EventFrame(event.origin.incarnation, event.seq, codec.chain_digest(before, header), header, body)

@@ -289,7 +289,7 @@ async def _endless_write(visit: Visit, serve: Shipper) -> None:
     digest = None
     for seq in itertools.count(1):
         (one,) = invented(Origin("node-b", "00" * 8), [f"key-{seq}"], seq=seq, stamp=NOW + seq)
-        frame = frame_of(replace(one.event, last_seq=100_000), body, digest)
+        frame = frame_of(one.event._replace(last_seq=100_000), body, digest)
         digest = frame.digest
         await visit.send(event_frame(frame))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,7 +83,7 @@ def test_a_held_origin_does_not_hold_the_others(log: Log) -> None:
 def test_a_write_that_is_held_at_its_end_is_not_begun(log: Log) -> None:
     """A write is taken whole or not at all."""
     first, second = invented(B, ["a", "b"])
-    late = replace(second, event=replace(second.event, stamp=NOW + 2**50))
+    late = second._replace(event=second.event._replace(stamp=NOW + 2**50))
     taken = log.take(batch([first, late]), PEER)
     assert (taken.events, [held.seq for held in taken.held]) == (0, [1])
     assert log.reading.tip_of(B.incarnation) is None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import replace
 
 from oscd.events import codec
 from oscd.events.event import Event
@@ -105,5 +104,5 @@ def forged(event: Event, before: bytes, body: bytes | None) -> EventFrame:
 
 def alone(event: Event, body: bytes | None) -> EventFrame:
     """An event as the first and only one of its origin."""
-    event = replace(event, seq=1, last_seq=1, replaces=None)
+    event = event._replace(seq=1, last_seq=1, replaces=None)
     return forged(event, codec.genesis_digest(event.origin), body)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Final
 
 from oscd.events import codec
@@ -21,7 +20,7 @@ def lone(frames: Sequence[EventFrame]) -> list[EventFrame]:
     """The same events as writes of one event each, chained anew."""
     before, chained = codec.genesis_digest(event_of(frames[0]).origin), []
     for seq, frame in enumerate(frames, start=1):
-        event = replace(event_of(frame), seq=seq, last_seq=seq)
+        event = event_of(frame)._replace(seq=seq, last_seq=seq)
         chained.append(forged(event, before, frame.body))
         before = chained[-1].digest
     return chained
@@ -29,7 +28,7 @@ def lone(frames: Sequence[EventFrame]) -> list[EventFrame]:
 
 def stranger(frame: EventFrame, incarnation: str) -> EventFrame:
     """The event as if an unknown origin had written it."""
-    return alone(replace(event_of(frame), origin=Origin("stranger", incarnation)), frame.body)
+    return alone(event_of(frame)._replace(origin=Origin("stranger", incarnation)), frame.body)
 
 
 def _gap(frames: list[EventFrame]) -> Told:
@@ -37,11 +36,11 @@ def _gap(frames: list[EventFrame]) -> Told:
 
 
 def _changed_body(frames: list[EventFrame]) -> Told:
-    return [replace(frames[0], body=(frames[0].body or b"") + b" ")]
+    return [frames[0]._replace(body=(frames[0].body or b"") + b" ")]
 
 
 def _changed_header(frames: list[EventFrame]) -> Told:
-    return [replace(frames[0], header=codec.encode_header(replace(event_of(frames[0]), version=7)))]
+    return [frames[0]._replace(header=codec.encode_header(event_of(frames[0])._replace(version=7)))]
 
 
 def _again(frames: list[EventFrame]) -> Told:
@@ -49,20 +48,20 @@ def _again(frames: list[EventFrame]) -> Told:
 
 
 def _under_another_number(frames: list[EventFrame]) -> Told:
-    return [replace(frames[0], seq=2)]
+    return [frames[0]._replace(seq=2)]
 
 
 def _year_9999(frames: list[EventFrame]) -> Told:
-    event = replace(event_of(frames[0]), stamp=YEAR_9999, origin=Origin("stranger", "cd" * 8))
+    event = event_of(frames[0])._replace(stamp=YEAR_9999, origin=Origin("stranger", "cd" * 8))
     return [alone(event, frames[0].body)]
 
 
 def _falling_stamps(frames: list[EventFrame]) -> Told:
-    return [frames[0], forged(replace(event_of(frames[1]), stamp=1), frames[0].digest, frames[1].body)]
+    return [frames[0], forged(event_of(frames[1])._replace(stamp=1), frames[0].digest, frames[1].body)]
 
 
 def _half_a_write(frames: list[EventFrame]) -> Told:
-    event = replace(event_of(frames[0]), last_seq=2)
+    event = event_of(frames[0])._replace(last_seq=2)
     half = forged(event, codec.genesis_digest(event.origin), frames[0].body)
     return [half, stranger(frames[1], "ef" * 8)]
 
@@ -84,7 +83,7 @@ def _no_frames(frames: list[EventFrame]) -> Told:
 
 
 def _control_characters(frames: list[EventFrame]) -> Told:
-    event = replace(event_of(frames[0]), key="a\x1b[2J", origin=Origin("stranger", "0a" * 8))
+    event = event_of(frames[0])._replace(key="a\x1b[2J", origin=Origin("stranger", "0a" * 8))
     return [alone(event, frames[0].body)]
 
 

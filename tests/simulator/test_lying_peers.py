@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from oscd.errors import LogCorrupt, NotAuthorized
@@ -35,7 +33,7 @@ def test_another_event_under_a_known_number_is_named_as_a_fork() -> None:
         own = it.cluster.node("node-1").log.reading().own().origin
         victim = [f for f in frames_of(it.cluster.node("node-1").log) if f.incarnation == own.incarnation][-1]
         lie = forged(
-            replace(event_of(victim), category="stolen", last_seq=victim.seq), bytes(32), victim.body
+            event_of(victim)._replace(category="stolen", last_seq=victim.seq), bytes(32), victim.body
         )
         true = lone(frames_of(it.liar.log))
         it.know(true)
@@ -51,7 +49,7 @@ def test_a_forged_next_event_of_a_running_origin_ends_as_a_fork_that_every_node_
         author = it.cluster.node("node-1")
         own = author.log.reading().own().origin
         last = [f for f in frames_of(author.log) if f.incarnation == own.incarnation][-1]
-        event = replace(event_of(last), seq=last.seq + 1, last_seq=last.seq + 1, stamp=author.now() + 1)
+        event = event_of(last)._replace(seq=last.seq + 1, last_seq=last.seq + 1, stamp=author.now() + 1)
         lie = forged(event, last.digest, last.body)
         it.know([lie])
         it.liar.tell(lie)
@@ -80,7 +78,7 @@ def test_invented_origins_fill_no_more_than_their_places_and_keep_no_member_out(
         pattern = lone(frames_of(it.liar.log))[0]
         event = event_of(pattern)
         invented = [
-            alone(replace(event, origin=Origin(f"x{n}", f"{n:016x}"), stamp=it.liar.now() + n), pattern.body)
+            alone(event._replace(origin=Origin(f"x{n}", f"{n:016x}"), stamp=it.liar.now() + n), pattern.body)
             for n in range(400)
         ]
         it.know(invented)
@@ -114,9 +112,9 @@ async def test_a_ciphertext_that_was_moved_does_not_open(where: str) -> None:
             for frame in frames_of(it.cluster.node("node-1").log)
             if event_of(frame).type != EventType.DELETED
         )
-        event = replace(event_of(source), origin=Origin("stranger", "77" * 8), stamp=it.liar.now() + 1)
+        event = event_of(source)._replace(origin=Origin("stranger", "77" * 8), stamp=it.liar.now() + 1)
         moves = {"another entry": {"key": "moved"}, "another event": {"event_id": bytes(16)}}
-        event = replace(event, **moves[where])  # type: ignore[arg-type]
+        event = event._replace(**moves[where])  # type: ignore[arg-type]
         lie = alone(event, source.body)
         it.know([lie])
         it.liar.tell(lie)

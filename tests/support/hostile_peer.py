@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import uvloop
@@ -216,7 +216,7 @@ class Forger:
             replaces=None,
             body_digest=codec.body_digest(body),
         )
-        event = replace(event, **changes)
+        event = event._replace(**changes)
         header = codec.encode_header(event)
         self._digest = codec.chain_digest(self._digest, header)
         self._seq = event.seq
