@@ -123,7 +123,7 @@ class Reception:
             self._large = None
 
     def _ends_write(self, frame: EventFrame) -> bool:
-        """Put an event to those of its write; whether the write is whole now."""
+        """Put an event to those of its write; whether there may be something to give out now."""
         if self._last is None and frame.digest in self._recent:
             return False
         if frame.incarnation in self.held and self._begun_by() in (None, frame.incarnation):
@@ -137,7 +137,13 @@ class Reception:
             return False
         event = candidate.event
         self._require_in_turn(event)
-        self._add(frame, candidate)
+        size = len(frame.header) + len(frame.body or b"")
+        if self._last is None and event.seq == event.last_seq and size <= LARGE_BYTES:
+            # A write of one event, as nearly all are in a backlog.
+            self._whole.append(candidate)
+            self._whole_bytes += size
+            return self._is_full()
+        self._add(frame, candidate, size)
         return event.seq == event.last_seq
 
     def _begun_by(self) -> str | None:
@@ -161,10 +167,10 @@ class Reception:
             last.last_seq,
         ):
             raise PeerRefused("it begins a write before another has ended.")
-        self._last = event
 
-    def _add(self, frame: EventFrame, candidate: Candidate) -> None:
-        self._write_bytes += len(frame.header) + len(frame.body or b"")
+    def _add(self, frame: EventFrame, candidate: Candidate, size: int) -> None:
+        self._last = candidate.event
+        self._write_bytes += size
         if self._large is not None:
             self._large.add(frame)
             return
@@ -183,10 +189,12 @@ class Reception:
             self._whole += [candidate for _, candidate in self._write]
             self._whole_bytes += self._write_bytes
         self._drop_write()
-        is_full = len(self._whole) >= BATCH_EVENTS or self._whole_bytes >= BATCH_BYTES
-        if large is None and not is_full:
+        if large is None and not self._is_full():
             return ()
         return [one for one in (self.pending(), large) if one is not None]
+
+    def _is_full(self) -> bool:
+        return len(self._whole) >= BATCH_EVENTS or self._whole_bytes >= BATCH_BYTES
 
     def _drop_write(self) -> None:
         self.close()

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from oscd.events.event import Event, Origin
 from oscd.events.foreign import Foreign, OriginTip
 from oscd.events.log import Writing
-from oscd.events.standing import Own, Standing
+from oscd.events.standing import Standing
 from oscd.replication.errors import OriginHeld, PeerRefused
 from oscd.replication.verify import Candidate, Terms, fork, require_next
 
@@ -120,7 +120,8 @@ class _Taking:
     held: dict[str, Held] = field(default_factory=dict)
     _tips: dict[str, OriginTip | None] = field(default_factory=dict)
     _begun: int = 0
-    _own: Own | None = None
+    # Of what this log appends to; no name where its standing is not settled.
+    _own: str | None = None
 
     def write_or_hold(self, write: Sequence[Candidate]) -> Sequence[Foreign]:
         first = write[0].event
@@ -160,7 +161,7 @@ class _Taking:
         if tip is not None and event.seq <= tip.seq:
             self._require_same(candidate)
             return False
-        self._require_not_own(event.origin)
+        self._require_not_own(incarnation)
         origins = 0 if tip is not None else self.writing.origin_count() + self._begun
         self._tips[incarnation] = require_next(tip, candidate, self.terms, origins)
         self._begun += tip is None
@@ -172,10 +173,11 @@ class _Taking:
         if here is None or here.digest != candidate.digest:
             raise OriginHeld(fork(event.seq))
 
-    def _require_not_own(self, origin: Origin) -> None:
+    def _require_not_own(self, incarnation: str) -> None:
         if self._own is None:
-            self._own = self.writing.own()
-        if origin == self._own.origin and self._own.standing is Standing.CONTINUES:
+            own = self.writing.own()
+            self._own = own.origin.incarnation if own.standing is Standing.CONTINUES else ""
+        if incarnation == self._own:
             raise OriginHeld("this node never wrote that.")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from oscd.errors import LogCorrupt
@@ -116,6 +117,7 @@ def _has_sound_names(event: Event) -> bool:
     )
 
 
+@lru_cache(maxsize=MAX_ORIGINS_WITH_MEMBERS)
 def _is_sound_origin(origin: Origin) -> bool:
     return _INCARNATION.fullmatch(origin.incarnation) is not None and is_node_id(origin.node_id)
 

@@ -27,6 +27,7 @@ MAX_DOCUMENT_BYTES: Final = 16 * 1024
 """A status holds a position of at most 4 KiB and little else."""
 
 _EVENT: Final = struct.Struct(">cII8sQ32s")
+_EVENT_SIZES: Final = struct.Struct(">xII")
 _DOCUMENT: Final = struct.Struct(">cI")
 _REMOVED: Final = 2**32 - 1
 _IS_EVENT, _IS_STATUS, _IS_GOODBYE = b"ESG"
@@ -136,23 +137,26 @@ class Frames:
             PeerRefused: This is no such stream, or a frame is larger than any peer sends.
         """
         self._held += data
-        at = 0
-        while (end := self._end(at)) is not None and end <= len(self._held):
-            yield _decoded(self._held, at, end)
+        first = self._end(self._held, 0)
+        if first is None or first > len(self._held):
+            return  # So nothing is copied again and again of a large one that is still coming.
+        whole, at = bytes(self._held), 0
+        while (end := self._end(whole, at)) is not None and end <= len(whole):
+            yield _decoded(whole, at, end)
             at = end
         # Once for all of them, as what is left has to move.
         del self._held[:at]
 
-    def _end(self, at: int) -> int | None:
+    def _end(self, held: bytes | bytearray, at: int) -> int | None:
         """Where the frame that begins here ends; None where that is not to be seen yet."""
-        left = len(self._held) - at
+        left = len(held) - at
         if not left:
             return None
-        kind = self._held[at]
+        kind = held[at]
         if kind == _IS_EVENT:
             if left < _EVENT.size:
                 return None
-            _, header, body, _, _, _ = _EVENT.unpack_from(self._held, at)
+            header, body = _EVENT_SIZES.unpack_from(held, at)
             body = 0 if body == _REMOVED else body
             if header > MAX_HEADER_BYTES or body > self._max_body_bytes:
                 raise PeerRefused("it sends an event that is larger than any may be.")
@@ -161,25 +165,21 @@ class Frames:
             raise PeerRefused("it sends what is no frame of events.")
         if left < _DOCUMENT.size:
             return None
-        _, length = _DOCUMENT.unpack_from(self._held, at)
+        _, length = _DOCUMENT.unpack_from(held, at)
         if length > MAX_DOCUMENT_BYTES:
             raise PeerRefused("it sends a status that is larger than any may be.")
         return at + _DOCUMENT.size + int(length)
 
 
-def _decoded(held: bytearray, at: int, end: int) -> Frame:
+def _decoded(held: bytes, at: int, end: int) -> Frame:
     if held[at] == _IS_EVENT:
         _, header, body, incarnation, seq, digest = _EVENT.unpack_from(held, at)
         if not 1 <= seq <= MAX_NUMBER:
             raise PeerRefused("it sends an event under a number that no event has.")
-        middle = at + _EVENT.size + header
-        return EventFrame(
-            incarnation.hex(),
-            seq,
-            digest,
-            bytes(held[at + _EVENT.size : middle]),
-            None if body == _REMOVED else bytes(held[middle:end]),
-        )
+        begin = at + _EVENT.size
+        middle = begin + header
+        sent = None if body == _REMOVED else held[middle:end]
+        return EventFrame(incarnation.hex(), seq, digest, held[begin:middle], sent)
     try:
         document = orjson.loads(held[at + _DOCUMENT.size : end])
         return _status(document) if held[at] == _IS_STATUS else Goodbye(_text(document["reason"]))
