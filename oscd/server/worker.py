@@ -42,6 +42,7 @@ from oscd.server.keys import Keys
 from oscd.server.late_salt import LateSalt
 from oscd.server.listener import hypercorn_config, serve
 from oscd.server.logs import LogSink
+from oscd.server.process import exempt_from_collection
 from oscd.server.settings import Settings
 from oscd.server.spec import WorkerSpec
 from oscd.server.steward import Duty, Steward
@@ -107,6 +108,7 @@ async def serve_node(
     tail.start()
     steward.start()
     try:
+        exempt_from_collection()
         control.ready()
         await serve(
             app,  # type: ignore[arg-type]
