@@ -3,7 +3,7 @@
 Words: *offset* is a place in this node's log; *origin* is the log that first wrote an event (node id and
 incarnation); *seq* counts an origin's events from 1; *stamp* is the hybrid logical clock in µs since 1970.
 
-What is made for each event that passes through a node is a named tuple, other facts are dataclasses:
+What is made of each event as it is taken in or read is a named tuple, other facts are dataclasses:
 `docs/adr/014-facts-of-each-event-are-named-tuples.md`.
 """
 

@@ -86,7 +86,7 @@ class Reception:
         """
         for frame in self._frames.feed(data):
             if isinstance(frame, EventFrame):
-                if self._ends_write(frame):
+                if self._gather(frame):
                     yield from self._end_write()
                 continue
             if isinstance(frame, Goodbye):
@@ -122,7 +122,7 @@ class Reception:
             self._large.close()
             self._large = None
 
-    def _ends_write(self, frame: EventFrame) -> bool:
+    def _gather(self, frame: EventFrame) -> bool:
         """Put an event to those of its write; whether there may be something to give out now."""
         if self._last is None and frame.digest in self._recent:
             return False

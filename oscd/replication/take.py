@@ -120,7 +120,7 @@ class _Taking:
     held: dict[str, Held] = field(default_factory=dict)
     _tips: dict[str, OriginTip | None] = field(default_factory=dict)
     _begun: int = 0
-    # Of what this log appends to; no name where its standing is not settled.
+    # The incarnation that this log goes on with; no name where it may not.
     _own: str | None = None
 
     def write_or_hold(self, write: Sequence[Candidate]) -> Sequence[Foreign]:

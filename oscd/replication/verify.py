@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 
 from oscd.errors import LogCorrupt
@@ -34,7 +33,7 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class Candidate(Foreign):
-    """An event that is sound in itself; whether it may follow what is here is not known yet."""
+    """An event that is sound in itself, body included; whether it may follow what is here is not known yet."""
 
     __slots__ = ()
 
@@ -117,7 +116,6 @@ def _has_sound_names(event: Event) -> bool:
     )
 
 
-@lru_cache(maxsize=MAX_ORIGINS_WITH_MEMBERS)
 def _is_sound_origin(origin: Origin) -> bool:
     return _INCARNATION.fullmatch(origin.incarnation) is not None and is_node_id(origin.node_id)
 

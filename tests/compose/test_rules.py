@@ -58,12 +58,12 @@ CASES = [
         {f'{REQUESTS}"201"}}': "0+1000x30", f'{REQUESTS}"503"}}': "0+9x30", f'{REQUESTS}"404"}}': "0+500x30"},
         minutes=15,
     ),
-    # A node that was restarted, and one that is asked in vain whether it is ready.
+    # One that refuses a caller who comes every few minutes; one that was restarted, and says that it is not ready.
     Case(
         "OscdServerErrors",
-        {f'{REQUESTS}"201"}}': "0+98x30", f'{REQUESTS}"503"}}': "0 0+5x30"},
-        {f'{REQUESTS}"201"}}': "0+98x30", f'{REQUESTS}"503"}}': "0 5x30", f'{PROBES}"503"}}': "0+12x30"},
-        minutes=7,
+        {f'{REQUESTS}"201"}}': "0+98x30", f'{REQUESTS}"503"}}': "0 20x2 40x2 60x30"},
+        {f'{REQUESTS}"201"}}': "0+98x30", f'{REQUESTS}"503"}}': "0x3 20 40x30", f'{PROBES}"503"}}': "0+12x30"},
+        minutes=9,
     ),
     # Time begins at 0 in promtool.
     Case(

@@ -60,12 +60,14 @@ class ScriptedPeer:
 
     Attributes:
         visits: All requests so far.
+        connections: How many are open.
         script: What it does with the next one.
     """
 
     peer: Peer
     script: Script
     visits: list[Visit] = field(default_factory=list)
+    connections: int = 0
 
 
 @asynccontextmanager
@@ -77,6 +79,7 @@ async def scripted_peer(script: Script, *, tls: ssl.SSLContext | None = None) ->
         task = asyncio.current_task()
         assert task is not None
         tasks.add(task)
+        peer.connections += 1
         try:
             with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 while True:
@@ -89,6 +92,7 @@ async def scripted_peer(script: Script, *, tls: ssl.SSLContext | None = None) ->
                         return
         finally:
             tasks.discard(task)
+            peer.connections -= 1
             writer.transport.abort()
 
     server = await asyncio.start_server(visited, "127.0.0.1", 0, ssl=tls)

@@ -16,6 +16,7 @@ from oscd.replication.peers import Peer
 from oscd.replication.trouble import MAX_WORDS, PeerTrouble
 from tests.replication.scripted import ANY_TLS, KEY, Script, Visit, scripted_peer
 from tests.support.certificates import Authority
+from tests.support.waiting import eventually
 
 TYPE = "application/vnd.oscd.events"
 SOON = 0.2
@@ -65,6 +66,29 @@ async def test_the_key_is_asked_for_with_each_request() -> None:
     assert [visit.headers["x-api-key"] for visit in peer.visits] == ["first", "second"]
     assert {visit.line for visit in peer.visits} == {"GET /cluster/salt HTTP/1.1"}
     assert {visit.headers["accept-encoding"] for visit in peer.visits} == {"identity"}
+
+
+async def test_nothing_is_left_of_a_request() -> None:
+    """Neither of one that was answered, nor of one that was refused, nor of a stream that was left."""
+    status = 204
+
+    async def answers(visit: Visit) -> None:
+        if visit.line.startswith("GET /cluster/events"):
+            await visit.head(Content_Type=TYPE)
+            await visit.send(b"x")
+            return
+        await visit.answer(status)
+
+    async with scripted_peer(answers) as peer:
+        calls = Calls(peer.peer, lambda: ANY_TLS, lambda: KEY)
+        await calls.ask("/cluster/salt")
+        async with calls.stream("/cluster/events", {}, TYPE) as stream:
+            await stream.read()
+            assert peer.connections >= 1
+        status = 403
+        with pytest.raises(PeerTrouble):
+            await calls.ask("/cluster/salt")
+        await eventually(lambda: peer.connections == 0, what="the end of every connection")
 
 
 async def test_no_cookie_is_kept() -> None:
@@ -225,9 +249,13 @@ async def test_a_stream_that_ends_or_is_cut_off_says_so() -> None:
     assert not trouble.lasts
 
 
-async def _stepped(steps: int) -> None:
+async def _given_up(task: asyncio.Task[None], steps: int) -> BaseException | None:
+    """What a task ends with that is cancelled after so many steps of the loop."""
     for _ in range(steps):
         await asyncio.sleep(0)
+    task.cancel()
+    (told,) = await asyncio.gather(task, return_exceptions=True)
+    return told
 
 
 @pytest.mark.parametrize("ends", [False, True], ids=["goes on", "has ended"])
@@ -249,19 +277,18 @@ async def test_a_stream_may_be_given_up_at_any_moment(ends: bool) -> None:
         async with calls.stream("/cluster/events", {}, TYPE) as opened:
             await opened.read()
             reading = asyncio.create_task(read_on(opened))
-            await _stepped(steps)
-            reading.cancel()
-            await asyncio.wait({reading})
+            await _given_up(reading, steps)
 
+    told: BaseException | None = None
     async with scripted_peer(farewell) as peer:
         calls = Calls(peer.peer, lambda: ANY_TLS, lambda: KEY)
         for steps in range(60):
-            asked = asyncio.create_task(_read_on(calls))
-            await _stepped(steps)
-            asked.cancel()
-            await asyncio.wait({asked})
+            told = await _given_up(asyncio.create_task(_read_on(calls)), steps)
             await read_one_beside(calls, steps)
             assert (await calls.ask("/cluster/salt")).status == 204, steps
+    assert isinstance(told, PeerTrouble if ends else asyncio.CancelledError), (
+        "the last step was after the end"
+    )
 
 
 async def test_silence_ends_a_stream() -> None:
