@@ -178,8 +178,8 @@ FAULTS: Final = (
     Fault(
         "take what claims to be this node's own",
         "oscd/replication/take.py",
-        "        if origin == self._own.origin and self._own.standing is Standing.CONTINUES:\n",
-        "        if origin.node_id == origin.incarnation:\n",
+        "        if incarnation == self._own:\n",
+        "        if incarnation == self._own + self._own:\n",
         ("tests/replication/test_take.py::test_nobody_writes_under_the_origin_of_a_running_node",),
     ),
     Fault(
