@@ -57,12 +57,14 @@ class RovingWriter:
         acknowledged: Everything that was.
         answers: How many there were, by status; 0 for none.
         unexpected: Answers that no writer should ever get.
+        asked: Port of the node that it is asking now; None between two calls.
     """
 
     def __init__(self, ports: Sequence[int], keys: Sequence[str], random: Random, api_key: str) -> None:
         self.acknowledged: list[Acknowledged] = []
         self.answers: Counter[int] = Counter()
         self.unexpected: list[str] = []
+        self.asked: int | None = None
         self._ports = ports
         self._keys = keys
         self._random = random
@@ -72,10 +74,14 @@ class RovingWriter:
     def run(self, stop: threading.Event) -> None:
         """Write until it is told to stop."""
         while not stop.is_set():
+            self.asked = self._random.choice(self._ports)
             try:
-                self._write(self._random.choice(self._ports))
+                # Whoever takes a port from the list and then sees nobody ask there is sure that nobody does.
+                if self.asked in self._ports:
+                    self._write(self.asked)
             except (OSError, HTTPException):
                 self.answers[0] += 1
+            self.asked = None
             stop.wait(self._random.uniform(0, LONGEST_THOUGHT_SECONDS))
         for connection in self._connections.values():
             connection.close()
