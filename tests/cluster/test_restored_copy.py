@@ -81,13 +81,18 @@ class Restorable:
 
         Of a call that was given up the node may have made an event after all; nobody was promised that.
         """
-        others = [standing_of(self.cluster.nodes[number].database).ends for number in (1, 2)]
+        others = self.known_elsewhere()
 
         def is_told(number: tuple[str, int]) -> bool:
             incarnation, seq = number
-            return any(seq <= ends.get(incarnation, (0, b""))[0] for ends in others)
+            return any(seq <= known.get(incarnation, 0) for known in others)
 
         self.gone[-1] = {number: one for number, one in self.gone[-1].items() if is_told(number)}
+
+    def known_elsewhere(self) -> list[dict[str, int]]:
+        """For each of the other nodes, by incarnation the seq up to which it has the events."""
+        others = [standing_of(self.cluster.nodes[number].database).ends for number in (1, 2)]
+        return [{incarnation: seq for incarnation, (seq, _) in ends.items()} for ends in others]
 
     def own_end(self) -> tuple[str, int]:
         """Incarnation and seq of the node's last own event."""
@@ -195,8 +200,7 @@ def test_no_number_is_issued_twice(
 def is_known(restorable: Restorable) -> bool:
     """Whether the other nodes hold all events that the first one wrote."""
     incarnation, seq = restorable.own_end()
-    ends = [standing_of(restorable.cluster.nodes[number].database).ends for number in (1, 2)]
-    return all(end.get(incarnation, (0, b""))[0] >= seq for end in ends)
+    return all(known.get(incarnation, 0) >= seq for known in restorable.known_elsewhere())
 
 
 def require_one_meaning(restorable: Restorable) -> Log:
